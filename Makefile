@@ -1,0 +1,49 @@
+# `make demo` and `make test` do all the set-up they need on a fresh machine, into .venv.
+.DELETE_ON_ERROR:
+.PHONY: demo test test-slow lint clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= demo-out
+# Real images for tests, where a checkout has them beside it; the tests that want them skip elsewhere.
+export PERFUSION_TEST_DATA ?= $(wildcard $(CURDIR)/../shared/data)
+# Sample programs that come with pynetdicom under the names of DCMTK's tools, which they would hide.
+SHADOWS := echoscp echoscu findscu getscu movescu qrscp storescp storescu
+
+demo: .venv/.node
+	$(BIN)/dicomnode demo --out $(OUT)
+
+test: .venv/.dev lint
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PYTEST_OPTIONS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --include='dicomnode/*,inference/*' --fail-under=85
+
+test-slow: .venv/.dev
+	$(BIN)/python -m pytest -m slow --timeout=3600 $(PYTEST_OPTIONS)
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+.venv/.python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	touch $@
+
+# torch first and alone: its version is exact, and a looser request would bring gigabytes of CUDA.
+.venv/.node: .venv/.python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	rm -f $(SHADOWS:%=$(BIN)/%)
+	touch $@
+
+.venv/.dev: .venv/.node
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[training,postgresql,dev]'
+	rm -f $(SHADOWS:%=$(BIN)/%)
+	touch $@
+
+clean:
+	rm -rf .venv $(OUT) .coverage* .mypy_cache .pytest_cache .ruff_cache
