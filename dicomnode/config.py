@@ -1,0 +1,213 @@
+"""The settings: one node.toml, read once, into frozen values; an unknown key is refused by name."""
+
+import difflib
+import ipaddress
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import field, fields, is_dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from dicomnode.jobs import Lane
+from inference import weights
+
+FORBID = ConfigDict(extra="forbid")
+ENVIRONMENT = "DICOMNODE_CONFIG"
+PLACES = (Path("node.toml"), Path("/etc/dicomnode/node.toml"))
+
+
+class ConfigError(Exception):
+    """The settings cannot be used; the message says which key and what to do."""
+
+
+def _ae_title(value: str) -> str:
+    """PS3.5 6.2, VR AE: 1 to 16 characters, no backslash, no control characters, not only spaces."""
+    title = value.strip()
+    if not 1 <= len(title) <= 16 or "\\" in title or not title.isprintable() or not title.isascii():
+        raise ValueError(f"{value!r} is not an AE title: 1 to 16 printable ASCII characters, no backslash")
+    return title
+
+
+def _network(value: str) -> str:
+    ipaddress.ip_network(value, strict=False)
+    return value
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Network = Annotated[str, AfterValidator(_network)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True, config=FORBID)
+class Node:
+    """Who this node is, where it keeps its bytes, and what its maps may be used for."""
+
+    ae_title: AETitle = "DICOMNODE"
+    data_dir: Path = Path("data")
+    intended_use: Literal["research", "clinical"] = "research"
+    accept_simulated: bool = False
+
+
+@dataclass(frozen=True, config=FORBID)
+class Listen:
+    """Where the C-STORE SCP listens."""
+
+    host: str = "0.0.0.0"
+    port: Port = 11112
+
+
+@dataclass(frozen=True, config=FORBID)
+class Source:
+    """A sender that may associate: its AE title, from these addresses only."""
+
+    ae_title: AETitle
+    addresses: Annotated[tuple[Network, ...], Field(min_length=1)]
+    lane: Lane = Lane.ROUTINE
+
+    def admits(self, calling_ae_title: str, address: str) -> bool:
+        """True where the peer bears this AE title and calls from one of these addresses."""
+        peer = ipaddress.ip_address(address)
+        mapped = getattr(peer, "ipv4_mapped", None)
+        networks = [ipaddress.ip_network(a, strict=False) for a in self.addresses]
+        return calling_ae_title.strip() == self.ae_title and any(p in n for n in networks for p in (peer, mapped) if p)
+
+
+@dataclass(frozen=True, config=FORBID)
+class Completeness:
+    """When a series counts as whole (seconds)."""
+
+    quiet_seconds: Seconds = 2.0
+    give_up_seconds: Seconds = 60.0
+
+
+@dataclass(frozen=True, config=FORBID)
+class Processing:
+    """Which routes are on, and what computes them."""
+
+    routes: tuple[Literal["ncct"], ...] = ("ncct",)
+    weights: str = ""
+    engine: Literal["torch"] = "torch"
+    threads: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True, config=FORBID)
+class Destination:
+    """A PACS that results are sent to."""
+
+    name: str
+    ae_title: AETitle
+    host: str
+    port: Port
+    objects: tuple[Literal["sc", "pm"], ...] = ("sc", "pm")
+    required: bool = True
+
+
+@dataclass(frozen=True, config=FORBID)
+class Url:
+    """A database or broker; empty means the embedded default under data_dir."""
+
+    url: str = ""
+
+
+@dataclass(frozen=True, config=FORBID)
+class Settings:
+    """Everything node.toml says."""
+
+    node: Node = field(default_factory=Node)
+    listen: Listen = field(default_factory=Listen)
+    source: tuple[Source, ...] = ()
+    completeness: Completeness = field(default_factory=Completeness)
+    processing: Processing = field(default_factory=Processing)
+    destination: tuple[Destination, ...] = ()
+    books: Url = field(default_factory=Url)
+    broker: Url = field(default_factory=Url)
+
+    @property
+    def books_url(self) -> str:
+        """SQLAlchemy URL of the books."""
+        return self.books.url or f"sqlite:///{self.node.data_dir / 'books.db'}"
+
+    @property
+    def weights_folder(self) -> Path:
+        """Where the weights lie: [processing] weights is a folder, the name of shipped weights, or empty."""
+        given = self.processing.weights
+        return Path(given) if "/" in given else weights.shipped(given or weights.DEFAULT)
+
+    @property
+    def digest(self) -> str:
+        """Digest of what shapes a result besides its inputs and weights (design contract 3)."""
+        return sha256(repr(self.processing).encode()).hexdigest()
+
+    def source_of(self, calling_ae_title: str, address: str) -> Source | None:
+        """The [[source]] entry that admits this peer, if any."""
+        return next((s for s in self.source if s.admits(calling_ae_title, address)), None)
+
+    def destination_named(self, name: str) -> Destination | None:
+        """The [[destination]] of that name, if it is still configured."""
+        return next((d for d in self.destination if d.name == name), None)
+
+
+def find(given: Path | None = None) -> Path:
+    """The node.toml to use: given, else the environment, else the working directory, else /etc."""
+    named = given or (Path(os.environ[ENVIRONMENT]) if os.environ.get(ENVIRONMENT) else None)
+    for path in (named,) if named else PLACES:
+        if path.is_file():
+            return path.resolve()
+    where = str(named) if named else " or ".join(map(str, PLACES))
+    raise ConfigError(f"no settings at {where}; write them with `dicomnode init`, or name them with --config FILE")
+
+
+def load(path: Path) -> Settings:
+    """Read and check node.toml; a relative data_dir is relative to the file."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    return parse(raw, str(path), path.parent)
+
+
+def parse(raw: Mapping[str, Any], name: str = "node.toml", folder: Path = Path()) -> Settings:
+    """Check settings already read; data_dir is taken relative to `folder`."""
+    node = dict(raw.get("node", {}))
+    node["data_dir"] = folder / node.get("data_dir", "data")
+    try:
+        settings = TypeAdapter(Settings).validate_python({**raw, "node": node})
+    except ValidationError as error:
+        raise ConfigError("\n".join(_sentence(name, problem) for problem in error.errors())) from error
+    _refuse_twins(name, "destination", [d.name for d in settings.destination])
+    return settings
+
+
+def _refuse_twins(name: str, section: str, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for each in names:
+        if each in seen:
+            raise ConfigError(f"{name}: two [[{section}]] entries are named {each!r}; give each its own name")
+        seen.add(each)
+
+
+def _sentence(name: str, problem: Any) -> str:
+    *sections, key = [str(part) for part in problem["loc"]]
+    place = f"[{'.'.join(sections)}] " if sections else ""
+    if problem["type"] == "unexpected_keyword_argument":
+        known = _known_keys([part for part in sections if not part.isdigit()])
+        guess = difflib.get_close_matches(key, known, n=1)
+        hint = f"did you mean {guess[0]!r}?" if guess else f"known keys are {', '.join(sorted(known))}"
+        return f"{name}: {place}has no key {key!r}; {hint}"
+    if problem["type"] == "missing":
+        return f"{name}: {place}needs the key {key!r}"
+    return f"{name}: {place}{key} = {problem['input']!r}: {problem['msg']}"
+
+
+def _known_keys(sections: list[str]) -> list[str]:
+    here: Any = Settings
+    for section in sections:
+        kind = next((f.type for f in fields(here) if f.name == section), None)
+        here = next((t for t in (kind, *get_args(kind)) if is_dataclass(t)), Settings)
+    return [f.name for f in fields(here)]
