@@ -1,0 +1,229 @@
+"""The books' receiving side: instances, their series, and the associations that brought them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from dicomnode.bookkeeping.store import Books, add, note, reading, writing
+from dicomnode.bookkeeping.tables import Association, Instance, Result, Series, Study
+from dicomnode.jobs import Lane, SeriesState
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The association an instance came over."""
+
+    association: str
+    calling_ae_title: str
+    address: str
+    opened_at: datetime
+    lane: Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One instance whose bytes are safely on disk; path is relative to the spool."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    patient_id: str
+    accession_number: str
+    modality: str
+    series_description: str
+    transfer_syntax: str
+    sha256: str
+    path: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSeries:
+    """A series still in state RECEIVING, with all that judging it needs."""
+
+    series_instance_uid: str
+    study_instance_uid: str
+    last_received_at: datetime
+    open_associations: int
+    last_released_at: datetime | None
+    instances: tuple[Instance, ...]
+
+
+def note_instance(books: Books, received: Received, peer: Peer, now: datetime) -> bool:
+    """Record one instance; False where exactly these bytes are known already. A closed series opens again."""
+    with writing(books) as session:
+        _note_surroundings(session, received, peer, now)
+        known = add(
+            session,
+            Instance,
+            Instance.id,
+            sop_instance_uid=received.sop_instance_uid,
+            sop_class_uid=received.sop_class_uid,
+            sha256=received.sha256,
+            series=received.series_instance_uid,
+            path=received.path,
+            bytes=received.bytes,
+            transfer_syntax=received.transfer_syntax,
+            calling_ae_title=peer.calling_ae_title,
+            association=peer.association,
+            received_at=now,
+        )
+        if known is None:
+            return False
+        _touch(session, received.series_instance_uid, now)
+        return True
+
+
+def _note_surroundings(session: Session, received: Received, peer: Peer, now: datetime) -> None:
+    """The association, the study and the series, each recorded by whoever comes first."""
+    add(
+        session,
+        Association,
+        Association.id,
+        id=peer.association,
+        calling_ae_title=peer.calling_ae_title,
+        address=peer.address,
+        opened_at=peer.opened_at,
+    )
+    add(
+        session,
+        Study,
+        Study.study_instance_uid,
+        study_instance_uid=received.study_instance_uid,
+        patient_id=received.patient_id,
+        accession_number=received.accession_number,
+        lane=peer.lane,
+    )
+    opened = add(
+        session,
+        Series,
+        Series.series_instance_uid,
+        series_instance_uid=received.series_instance_uid,
+        study=received.study_instance_uid,
+        modality=received.modality,
+        description=received.series_description,
+        state=SeriesState.RECEIVING,
+        last_received_at=now,
+    )
+    if opened:
+        note(
+            session, "series", opened, now, None, SeriesState.RECEIVING, f"first instance, from {peer.calling_ae_title}"
+        )
+
+
+def _touch(session: Session, series_instance_uid: str, now: datetime) -> None:
+    """A new instance came: the series is receiving, again if it was closed."""
+    mine = Series.series_instance_uid == series_instance_uid
+    reopened = session.scalar(
+        update(Series)
+        .where(mine, Series.state != SeriesState.RECEIVING)
+        .values(state=SeriesState.RECEIVING, reason_code=None, reason=None, completed_by=None)
+        .returning(Series.series_instance_uid)
+    )
+    if reopened:
+        note(session, "series", series_instance_uid, now, "closed", SeriesState.RECEIVING, "a late instance arrived")
+    session.execute(update(Series).where(mine).values(last_received_at=now))
+
+
+def release(books: Books, association: str, now: datetime) -> None:
+    """The association ended, however it ended."""
+    with writing(books) as session:
+        session.execute(
+            update(Association)
+            .where(Association.id == association, Association.released_at.is_(None))
+            .values(released_at=now)
+        )
+
+
+def release_all(books: Books, now: datetime) -> int:
+    """A listener that starts has no associations: those its predecessor left open have ended."""
+    with writing(books) as session:
+        left = update(Association).where(Association.released_at.is_(None)).values(released_at=now)
+        return len(session.scalars(left.returning(Association.id)).all())
+
+
+def receiving(books: Books) -> list[OpenSeries]:
+    """Every series in state RECEIVING, the longest quiet first."""
+    with reading(books) as session:
+        rows = session.scalars(
+            select(Series).where(Series.state == SeriesState.RECEIVING).order_by(Series.last_received_at)
+        ).all()
+        return [_open_series(session, series) for series in rows]
+
+
+def _open_series(session: Session, series: Series) -> OpenSeries:
+    instances = session.scalars(
+        select(Instance).where(Instance.series == series.series_instance_uid).order_by(Instance.id)
+    ).all()
+    still_open, last_released = session.execute(
+        select(func.count().filter(Association.released_at.is_(None)), func.max(Association.released_at)).where(
+            Association.id.in_({instance.association for instance in instances})
+        )
+    ).one()
+    return OpenSeries(
+        series_instance_uid=series.series_instance_uid,
+        study_instance_uid=series.study,
+        last_received_at=series.last_received_at,
+        open_associations=still_open,
+        last_released_at=last_released,
+        instances=tuple(instances),
+    )
+
+
+def close_series(
+    books: Books,
+    series: OpenSeries,
+    after: SeriesState,
+    why: str,
+    now: datetime,
+    *,
+    code: str | None = None,
+    completed_by: str | None = None,
+) -> bool:
+    """Close a receiving series; False where an instance came in since it was read, so it must be judged again."""
+    with writing(books) as session:
+        closed = session.scalar(
+            update(Series)
+            .where(
+                Series.series_instance_uid == series.series_instance_uid,
+                Series.state == SeriesState.RECEIVING,
+                Series.last_received_at == series.last_received_at,
+            )
+            .values(state=after, reason_code=code, reason=why, completed_by=completed_by)
+            .returning(Series.series_instance_uid)
+        )
+        if closed:
+            note(session, "series", closed, now, SeriesState.RECEIVING, after, why)
+        return closed is not None
+
+
+def are_ours(books: Books, sop_instance_uids: Iterable[str]) -> bool:
+    """True where one of these is a result of this node: our own object has come back."""
+    with reading(books) as session:
+        wanted: Sequence[str] = list(sop_instance_uids)
+        return (
+            session.scalar(select(Result.sop_instance_uid).where(Result.sop_instance_uid.in_(wanted)).limit(1))
+            is not None
+        )
+
+
+def note_refusal(books: Books, subject: str, subject_id: str, code: str, why: str, now: datetime) -> None:
+    """Something was refused at the door; nothing else of it is kept in the books."""
+    with writing(books) as session:
+        note(session, subject, subject_id, now, None, code, why)
+
+
+def selected_series(books: Books, study_instance_uid: str, other_than: str) -> str | None:
+    """Another series of the study that was selected already."""
+    with reading(books) as session:
+        return session.scalar(
+            select(Series.series_instance_uid).where(
+                Series.study == study_instance_uid,
+                Series.series_instance_uid != other_than,
+                Series.state == SeriesState.SELECTED,
+            )
+        )

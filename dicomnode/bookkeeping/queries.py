@@ -1,0 +1,98 @@
+"""What people ask the books: where is my study, how is the node."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, or_, select
+
+from dicomnode.bookkeeping.store import Books, reading
+from dicomnode.bookkeeping.tables import Delivery, History, Instance, Job, Result, Series, Study
+
+
+@dataclass(frozen=True, slots=True)
+class StudyStory:
+    """All that the books hold of one study."""
+
+    study: Study
+    series: Sequence[Series]
+    instances: dict[str, tuple[int, datetime, datetime]]  # by series: how many, first and last received
+    jobs: Sequence[Job]
+    deliveries: Sequence[tuple[str, str, str, str | None, int]]  # job, destination, state, status, how many
+    history: Sequence[History]
+
+
+def find_studies(books: Books, key: str) -> list[str]:
+    """Study UIDs for an accession number, a study UID, a series UID or a job id."""
+    with reading(books) as session:
+        found = select(Study.study_instance_uid).where(
+            or_(
+                Study.accession_number == key,
+                Study.study_instance_uid == key,
+                Study.study_instance_uid.in_(select(Series.study).where(Series.series_instance_uid == key)),
+                Study.study_instance_uid.in_(select(Job.study).where(Job.id == key)),
+            )
+        )
+        return list(session.scalars(found)) if key else []
+
+
+def story(books: Books, study_instance_uid: str) -> StudyStory:
+    """The whole story of one study."""
+    with reading(books) as session:
+        series = session.scalars(select(Series).where(Series.study == study_instance_uid)).all()
+        jobs = session.scalars(
+            select(Job).where(Job.study == study_instance_uid).order_by(Job.created_at, Job.revision)
+        ).all()
+        uids, ids = [s.series_instance_uid for s in series], [j.id for j in jobs]
+        counts = session.execute(
+            select(Instance.series, func.count(), func.min(Instance.received_at), func.max(Instance.received_at))
+            .where(Instance.series.in_(uids))
+            .group_by(Instance.series)
+        )
+        deliveries = session.execute(
+            select(Result.job, Delivery.destination, Delivery.state, Delivery.status, func.count())
+            .join(Result, Result.sop_instance_uid == Delivery.result)
+            .where(Result.job.in_(ids))
+            .group_by(Result.job, Delivery.destination, Delivery.state, Delivery.status)
+        )
+        return StudyStory(
+            study=session.get_one(Study, study_instance_uid),
+            series=series,
+            instances={uid: (n, first, last) for uid, n, first, last in counts},
+            jobs=jobs,
+            deliveries=[(job, where, state, status, n) for job, where, state, status, n in deliveries],
+            history=session.scalars(
+                select(History).where(History.subject_id.in_([*uids, *ids])).order_by(History.at, History.id)
+            ).all(),
+        )
+
+
+def refusals(books: Books, subject: str, since: datetime) -> list[tuple[str, str, int, datetime]]:
+    """What was refused at the door: reason code, reason, how often, last time."""
+    with reading(books) as session:
+        rows = session.execute(
+            select(History.after, History.why, func.count(), func.max(History.at))
+            .where(History.subject == subject, History.at >= since)
+            .group_by(History.after, History.why)
+            .order_by(func.max(History.at).desc())
+        )
+        return [(code, why, n, last) for code, why, n, last in rows]
+
+
+def counts(books: Books) -> dict[str, dict[str, int]]:
+    """How many series, jobs and deliveries are in each state."""
+    columns = {"series": Series.state, "jobs": Job.state, "deliveries": Delivery.state}
+    with reading(books) as session:
+        return {
+            name: {str(state): n for state, n in session.execute(select(column, func.count()).group_by(column))}
+            for name, column in columns.items()
+        }
+
+
+def recent_jobs(books: Books, most: int = 10) -> list[tuple[Job, str]]:
+    """The newest jobs with the accession number of their study."""
+    with reading(books) as session:
+        rows = session.execute(
+            select(Job, Study.accession_number).join(Study).order_by(Job.created_at.desc(), Job.id.desc()).limit(most)
+        )
+        return [(job, accession) for job, accession in rows]

@@ -1,0 +1,130 @@
+"""Opening the books, and the few habits every statement shares."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session, sessionmaker
+
+from dicomnode.bookkeeping.tables import Base, History
+
+Books = sessionmaker[Session]
+BooksAway = DBAPIError  # the database did not answer; the caller refuses or retries, nothing is lost
+
+INSERT: dict[str, Any] = {"sqlite": sqlite_insert, "postgresql": postgresql_insert}
+ACTOR = f"{socket.gethostname()}:{os.getpid()}"
+
+
+class BooksOutdated(Exception):
+    """The tables are not those of this version of the node."""
+
+
+def open_books(url: str) -> Books:
+    """The books at this SQLAlchemy URL; raises BooksOutdated unless `migrate` has been run."""
+    engine = _engine(url)
+    with engine.connect() as connection:
+        found, needed = _revision(connection), _script(url).get_current_head()
+    if found != needed:
+        raise BooksOutdated(
+            f"the books at {make_url(url).render_as_string()} are at revision {found}, this version needs {needed}; "
+            "run `dicomnode migrate`"
+        )
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+def migrate(url: str) -> None:
+    """Bring the tables to this version, making them where there are none."""
+    database = make_url(url).database
+    if url.startswith("sqlite") and database:
+        Path(database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    engine = _engine(url)
+    with engine.connect() as connection:
+        _begin_exclusively(connection)
+        config = _alembic(url)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.commit()
+    engine.dispose()
+
+
+@contextmanager
+def writing(books: Books) -> Iterator[Session]:
+    """A transaction that may write: on SQLite it takes the one write lock at once, so it cannot fail half-way."""
+    with books.begin() as session:
+        _begin_exclusively(session.connection())
+        yield session
+
+
+@contextmanager
+def reading(books: Books) -> Iterator[Session]:
+    """A session that only reads."""
+    with books() as session:
+        yield session
+
+
+def add(session: Session, table: type[Base], returning: Any, **values: Any) -> Any:
+    """Insert a row unless it stands there already; a column of it if it is new, else None. One atomic statement."""
+    insert = INSERT[session.connection().dialect.name]
+    return session.scalar(insert(table).values(**values).on_conflict_do_nothing().returning(returning))
+
+
+def note(
+    session: Session, subject: str, subject_id: str, at: datetime, before: object, after: object, why: str
+) -> None:
+    """Add one line to the history."""
+    session.add(
+        History(
+            subject=subject,
+            subject_id=subject_id,
+            at=at,
+            before=None if before is None else str(before),
+            after=str(after),
+            why=why,
+            actor=ACTOR,
+        )
+    )
+
+
+def _engine(url: str) -> Engine:
+    engine = create_engine(url, pool_pre_ping=True)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions begin where `writing` says, not where the driver guesses
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=15000", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_exclusively(connection: Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        connection.execute(text("BEGIN IMMEDIATE"))
+
+
+def _alembic(url: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+    return config
+
+
+def _script(url: str) -> ScriptDirectory:
+    return ScriptDirectory.from_config(_alembic(url))
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()

@@ -1,0 +1,184 @@
+"""The tables of the books; every moment is UTC."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from sqlalchemy import DateTime, Enum, ForeignKey, Index, MetaData, UniqueConstraint
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from dicomnode.jobs import DeliveryState, Lane, SeriesState, State
+
+
+class Moment(TypeDecorator[datetime]):
+    """A moment in UTC, stored without a zone (SQLite knows none) and always read back with one."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a moment without a zone: it would be a guess."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone; the books keep UTC")
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give the zone back."""
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+def _words(kind: type[StrEnum]) -> Enum:
+    """States are kept as the words that people read, not as numbers or types of one database."""
+    return Enum(kind, native_enum=False, length=16, values_callable=lambda states: [state.value for state in states])
+
+
+class Base(DeclarativeBase):
+    """Names of constraints are fixed, so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: Moment(),
+        **{kind: _words(kind) for kind in (Lane, SeriesState, State, DeliveryState)},
+    }
+
+
+class Study(Base):
+    """A DICOM study, known by what its instances say."""
+
+    __tablename__ = "study"
+    study_instance_uid: Mapped[str] = mapped_column(primary_key=True)
+    patient_id: Mapped[str]
+    accession_number: Mapped[str] = mapped_column(index=True)
+    lane: Mapped[Lane]
+
+
+class Series(Base):
+    """A DICOM series and what became of it."""
+
+    __tablename__ = "series"
+    series_instance_uid: Mapped[str] = mapped_column(primary_key=True)
+    study: Mapped[str] = mapped_column(ForeignKey("study.study_instance_uid"), index=True)
+    modality: Mapped[str]
+    description: Mapped[str]
+    state: Mapped[SeriesState] = mapped_column(index=True)
+    reason_code: Mapped[str | None]
+    reason: Mapped[str | None]
+    completed_by: Mapped[str | None]
+    last_received_at: Mapped[datetime]
+
+
+class Association(Base):
+    """One association that brought instances; released_at is empty while it is open."""
+
+    __tablename__ = "association"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    calling_ae_title: Mapped[str]
+    address: Mapped[str]
+    opened_at: Mapped[datetime]
+    released_at: Mapped[datetime | None] = mapped_column(index=True)
+
+
+class Instance(Base):
+    """One received SOP instance; the same UID with other bytes is another row."""
+
+    __tablename__ = "instance"
+    __table_args__ = (UniqueConstraint("sop_instance_uid", "sha256"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sop_instance_uid: Mapped[str]
+    sop_class_uid: Mapped[str]
+    sha256: Mapped[str]
+    series: Mapped[str] = mapped_column(ForeignKey("series.series_instance_uid"), index=True)
+    path: Mapped[str]
+    bytes: Mapped[int]
+    transfer_syntax: Mapped[str]
+    calling_ae_title: Mapped[str]
+    association: Mapped[str] = mapped_column(ForeignKey("association.id"), index=True)
+    received_at: Mapped[datetime]
+
+
+class Job(Base):
+    """One run of one route over one set of inputs; the key makes the same inputs the same job."""
+
+    __tablename__ = "job"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(unique=True)
+    study: Mapped[str] = mapped_column(ForeignKey("study.study_instance_uid"), index=True)
+    route: Mapped[str]
+    revision: Mapped[int]
+    supersedes: Mapped[str | None] = mapped_column(ForeignKey("job.id"))
+    lane: Mapped[Lane]
+    state: Mapped[State] = mapped_column(index=True)
+    reason_code: Mapped[str | None]
+    reason: Mapped[str | None]
+    warnings: Mapped[str] = mapped_column(default="")
+    attempts: Mapped[int] = mapped_column(default=0)
+    lease_owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    enqueued_at: Mapped[datetime]
+    created_at: Mapped[datetime]
+    engine: Mapped[str]
+
+
+class JobInput(Base):
+    """An instance that a job computes from."""
+
+    __tablename__ = "job_input"
+    job: Mapped[str] = mapped_column(ForeignKey("job.id"), primary_key=True)
+    instance: Mapped[int] = mapped_column(ForeignKey("instance.id"), primary_key=True)
+
+
+class Result(Base):
+    """One finished DICOM file of a job; it is on disk before it is here, and here before it is sent."""
+
+    __tablename__ = "result"
+    sop_instance_uid: Mapped[str] = mapped_column(primary_key=True)
+    job: Mapped[str] = mapped_column(ForeignKey("job.id"), index=True)
+    series_instance_uid: Mapped[str]
+    sop_class: Mapped[str]
+    kind: Mapped[str]
+    map: Mapped[str]
+    index: Mapped[int]
+    path: Mapped[str]
+    sha256: Mapped[str]
+
+
+class Delivery(Base):
+    """One result on its way to one destination."""
+
+    __tablename__ = "delivery"
+    __table_args__ = (UniqueConstraint("result", "destination"), Index("ix_delivery_state_next_at", "state", "next_at"))
+    id: Mapped[int] = mapped_column(primary_key=True)
+    result: Mapped[str] = mapped_column(ForeignKey("result.sop_instance_uid"))
+    destination: Mapped[str]
+    state: Mapped[DeliveryState]
+    rung: Mapped[int] = mapped_column(default=0)
+    status: Mapped[str | None]
+    confirmed_by: Mapped[str | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_at: Mapped[datetime]
+
+
+class History(Base):
+    """What happened, to what, when and why; rows are only ever added."""
+
+    __tablename__ = "history"
+    __table_args__ = (Index("ix_history_subject_subject_id", "subject", "subject_id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    subject: Mapped[str]
+    subject_id: Mapped[str]
+    at: Mapped[datetime]
+    before: Mapped[str | None]
+    after: Mapped[str]
+    why: Mapped[str]
+    actor: Mapped[str]

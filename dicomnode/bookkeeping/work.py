@@ -1,0 +1,230 @@
+"""The books' working side: jobs, their leases, and the results they leave."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy.orm import Session
+from ulid import ULID
+
+from dicomnode.bookkeeping.store import Books, add, note, reading, writing
+from dicomnode.bookkeeping.tables import Delivery, Instance, Job, JobInput, Result, Series, Study
+from dicomnode.jobs import DeliveryState, Lane, SeriesState, State, before
+
+LEASE = timedelta(seconds=20)
+HEARTBEAT = timedelta(seconds=5)
+ATTEMPTS = 3
+UNCLAIMED = timedelta(seconds=5)
+
+
+class LeaseLost(Exception):
+    """Another worker holds the job, or an operator moved it; what this worker did no longer counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A job to open: its key says which inputs, weights and settings it stands for."""
+
+    key: str
+    study_instance_uid: str
+    series_instance_uid: str
+    route: str
+    engine: str
+    instances: tuple[int, ...]
+    completed_by: str
+    why: str
+    warnings: tuple[str, ...] = ()
+
+
+def open_job(books: Books, order: Order, last_received_at: datetime, now: datetime) -> str | None:
+    """Close the series and open its job in one transaction.
+
+    The new job's id; None where these inputs already are a job, or where an instance came in since they were read.
+    """
+    with writing(books) as session:
+        selected = session.scalar(
+            update(Series)
+            .where(
+                Series.series_instance_uid == order.series_instance_uid,
+                Series.state == SeriesState.RECEIVING,
+                Series.last_received_at == last_received_at,
+            )
+            .values(state=SeriesState.SELECTED, completed_by=order.completed_by, reason=order.why, reason_code=None)
+            .returning(Series.series_instance_uid)
+        )
+        if selected is None:
+            return None
+        note(session, "series", selected, now, SeriesState.RECEIVING, SeriesState.SELECTED, order.why)
+        return _insert_job(session, order, now)
+
+
+def _insert_job(session: Session, order: Order, now: datetime) -> str | None:
+    earlier = session.execute(
+        select(Job.id, Job.revision)
+        .where(Job.study == order.study_instance_uid, Job.route == order.route)
+        .order_by(Job.revision.desc())
+        .limit(1)
+    ).first()
+    lane = session.scalars(select(Study.lane).where(Study.study_instance_uid == order.study_instance_uid)).one()
+    job_id: str | None = add(
+        session,
+        Job,
+        Job.id,
+        id=str(ULID.from_datetime(now)),
+        key=order.key,
+        study=order.study_instance_uid,
+        route=order.route,
+        revision=earlier.revision + 1 if earlier else 1,
+        supersedes=earlier.id if earlier else None,
+        lane=lane,
+        state=State.QUEUED,
+        warnings="\n".join(order.warnings),
+        attempts=0,
+        enqueued_at=now,
+        created_at=now,
+        engine=order.engine,
+    )
+    if job_id is None:
+        return None
+    session.add_all(JobInput(job=job_id, instance=instance) for instance in order.instances)
+    note(session, "job", job_id, now, None, State.QUEUED, order.why)
+    return job_id
+
+
+def claim(books: Books, job_id: str, owner: str, now: datetime) -> Job | None:
+    """Take a queued job; None where it is not queued (any more). One atomic statement."""
+    with writing(books) as session:
+        job = session.scalar(
+            update(Job)
+            .where(Job.id == job_id, Job.state.in_(before(State.PROCESSING)))
+            .values(state=State.PROCESSING, attempts=Job.attempts + 1, lease_owner=owner, lease_until=now + LEASE)
+            .returning(Job)
+        )
+        if job:
+            note(session, "job", job_id, now, State.QUEUED, State.PROCESSING, f"attempt {job.attempts} by {owner}")
+        return job
+
+
+def claim_sending(books: Books, job_id: str, owner: str, now: datetime) -> Job | None:
+    """Take a job whose results are to be sent; None where another sender holds it."""
+    with writing(books) as session:
+        free = or_(Job.lease_until.is_(None), Job.lease_until < now)
+        return session.scalar(
+            update(Job)
+            .where(Job.id == job_id, Job.state == State.SENDING, free)
+            .values(lease_owner=owner, lease_until=now + LEASE)
+            .returning(Job)
+        )
+
+
+def heartbeat(books: Books, job_id: str, owner: str, now: datetime) -> bool:
+    """Extend the lease; False where it is no longer ours."""
+    with writing(books) as session:
+        mine = update(Job).where(_held_by(job_id, owner)).values(lease_until=now + LEASE)
+        return session.scalar(mine.returning(Job.id)) is not None
+
+
+def let_go(books: Books, job_id: str, owner: str) -> None:
+    """Give the lease back without a change of state: a sender has done what it could for now."""
+    with writing(books) as session:
+        session.execute(update(Job).where(_held_by(job_id, owner)).values(lease_owner=None, lease_until=None))
+
+
+def advance(
+    books: Books, job_id: str, owner: str, after: State, why: str, now: datetime, code: str | None = None
+) -> None:
+    """Move our job along NEXT and give the lease back; raises LeaseLost where it is not ours."""
+    with writing(books) as session:
+        was = session.scalar(select(Job.state).where(_held_by(job_id, owner)))
+        moved = session.scalar(
+            update(Job)
+            .where(_held_by(job_id, owner), Job.state.in_(before(after)))
+            .values(state=after, reason_code=code, reason=why, lease_owner=None, lease_until=None)
+            .returning(Job.id)
+        )
+        if moved is None:
+            raise LeaseLost(f"job {job_id} is {was or 'held by another'}; {after} was not recorded")
+        note(session, "job", job_id, now, was, after, why)
+
+
+def reap(books: Books, now: datetime) -> list[str]:
+    """Jobs whose worker has vanished: queued again, or failed after the last attempt. Returns their ids."""
+    with writing(books) as session:
+        lost = session.scalars(select(Job).where(Job.state == State.PROCESSING, Job.lease_until < now)).all()
+        for job in lost:
+            spent = job.attempts >= ATTEMPTS
+            after = State.FAILED if spent else State.QUEUED
+            why = f"worker {job.lease_owner} vanished in attempt {job.attempts} of {ATTEMPTS}"
+            job.state, job.reason, job.lease_owner, job.lease_until = after, why, None, None
+            note(session, "job", job.id, now, State.PROCESSING, after, why)
+        return [job.id for job in lost]
+
+
+def unclaimed(books: Books, lane: Lane, now: datetime, most: int = 2) -> list[str]:
+    """The oldest queued jobs of a lane that nobody has claimed; their time starts anew.
+
+    A few wake the worker; a whole backlog enqueued every few seconds would drown the broker.
+    """
+    with writing(books) as session:
+        oldest = select(Job.id).where(Job.state == State.QUEUED, Job.lane == lane).order_by(Job.created_at).limit(most)
+        forgotten = (Job.id.in_(oldest), Job.enqueued_at < now - UNCLAIMED)
+        return list(session.scalars(update(Job).where(*forgotten).values(enqueued_at=now).returning(Job.id)))
+
+
+def get_job(books: Books, job_id: str) -> Job:
+    """The job with this id."""
+    with reading(books) as session:
+        return session.get_one(Job, job_id)
+
+
+def revision_of(books: Books, job_id: str | None) -> int | None:
+    """The revision of a superseded job."""
+    with reading(books) as session:
+        return session.scalar(select(Job.revision).where(Job.id == job_id))
+
+
+def inputs(books: Books, job_id: str) -> list[Instance]:
+    """The instances a job computes from."""
+    with reading(books) as session:
+        mine = select(Instance).join(JobInput, JobInput.instance == Instance.id).where(JobInput.job == job_id)
+        return list(session.scalars(mine.order_by(Instance.id)))
+
+
+def results(books: Books, job_id: str) -> list[Result]:
+    """The finished files of a job, in the order they were made."""
+    with reading(books) as session:
+        return list(session.scalars(select(Result).where(Result.job == job_id)))
+
+
+def note_results(
+    books: Books, owner: str, rows: Sequence[Result], destinations: Iterable[tuple[str, frozenset[str]]], now: datetime
+) -> None:
+    """Record finished files and what is to become of each, before any is sent; a file recorded before stays as it was.
+
+    destinations: name and wanted kinds of each.
+    """
+    wanted = list(destinations)
+    with writing(books) as session:
+        held = session.scalar(select(func.count()).select_from(Job).where(_held_by(rows[0].job, owner)))
+        if not held:
+            raise LeaseLost(f"job {rows[0].job} is no longer ours; its files were not recorded")
+        for row in rows:
+            values = {c.key: getattr(row, c.key) for c in Result.__table__.columns}
+            add(session, Result, Result.sop_instance_uid, **values)
+            for destination in (name for name, kinds in wanted if row.kind in kinds):
+                add(
+                    session,
+                    Delivery,
+                    Delivery.id,
+                    result=row.sop_instance_uid,
+                    destination=destination,
+                    state=DeliveryState.PENDING,
+                    rung=0,
+                    attempts=0,
+                    next_at=now,
+                )
+
+
+def _held_by(job_id: str, owner: str) -> ColumnElement[bool]:
+    return (Job.id == job_id) & (Job.lease_owner == owner)
