@@ -1,0 +1,79 @@
+"""One job's results on their way to every destination, and what each answer means."""
+
+import logging
+import random
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+from dicomnode import bookkeeping, sender
+from dicomnode.bookkeeping import ACTOR, Answer, Books, Due, Job
+from dicomnode.config import Destination, Settings
+from dicomnode.jobs import DeliveryState
+from dicomnode.sender import ClassRefused, File, Unreachable
+from dicomnode.spool import Spool
+
+log = logging.getLogger(__name__)
+
+BATCH = 50  # answers recorded at a time: what a crash in between makes us send again
+FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0  # seconds, doubled each time and spread by half
+GIVE_UP_AFTER = 1500  # attempts, a little over a day
+
+# PS3.4 Table B.2-1 and PS3.7 C: masked status -> what it means for the file.
+CONFIRMED, REFUSED, PENDING = DeliveryState.CONFIRMED, DeliveryState.REFUSED, DeliveryState.PENDING
+MEANING: tuple[tuple[int, int, DeliveryState, str], ...] = (
+    (0xFFFF, 0x0000, CONFIRMED, "stored"),
+    (0xF000, 0xB000, CONFIRMED, "stored with a warning"),
+    (0xFFFF, 0x0111, CONFIRMED, "held already (duplicate SOP instance)"),
+    (0xFF00, 0xA700, PENDING, "the destination is out of resources"),
+    (0xFF00, 0xA900, REFUSED, "the destination says that the data set does not match its class"),
+    (0xF000, 0xC000, REFUSED, "the destination cannot understand the data set"),
+    (0xFFFF, 0x0122, REFUSED, "the destination does not support the class"),
+    (0xFFFF, 0x0124, REFUSED, "the destination does not authorise us to store; grant it there"),
+    (0x0000, 0x0000, PENDING, "the destination could not process the request"),
+)
+
+
+def run(job: Job, settings: Settings, books: Books, spool: Spool) -> None:
+    """Send what is due to each destination; close the job once nothing required is left open."""
+    for destination in settings.destination:
+        due = bookkeeping.due(books, job.id, destination.name, datetime.now(UTC))
+        for start in range(0, len(due), BATCH):
+            batch = due[start : start + BATCH]
+            answers = list(_answers(batch, destination, settings, spool))
+            bookkeeping.note_answers(books, job.id, destination.name, answers, datetime.now(UTC))
+            if any(answer.state is PENDING for answer in answers):
+                break
+    required = [d.name for d in settings.destination if d.required]
+    ended = bookkeeping.outcome(books, job.id, required)
+    if ended:
+        bookkeeping.advance(books, job.id, ACTOR, *ended, datetime.now(UTC))
+
+
+def _answers(batch: Sequence[Due], destination: Destination, settings: Settings, spool: Spool) -> Iterator[Answer]:
+    files = [File(spool.path(each.path), each.sop_class) for each in batch]
+    waiting = iter(batch)
+    try:
+        for status in sender.send(files, destination, settings.node.ae_title):
+            yield answer(next(waiting), status, datetime.now(UTC))
+    except Unreachable as away:
+        for each in waiting:
+            yield later(each, str(away), datetime.now(UTC))
+
+
+def answer(due: Due, status: int | ClassRefused, now: datetime) -> Answer:
+    """What a C-STORE status means for one file."""
+    if isinstance(status, ClassRefused):
+        return Answer(due.delivery, REFUSED, str(status), now)
+    state, words = next((s, w) for mask, value, s, w in MEANING if status & mask == value)
+    sentence = f"0x{status:04X}: {words}"
+    if state is PENDING:
+        return later(due, sentence, now)
+    return Answer(due.delivery, state, sentence, now, confirmed_by="C-STORE status" if state is CONFIRMED else None)
+
+
+def later(due: Due, why: str, now: datetime) -> Answer:
+    """Try again, the first time within five seconds, then ever less often; after a day, never."""
+    if due.attempts + 1 >= GIVE_UP_AFTER:
+        return Answer(due.delivery, DeliveryState.DEAD, f"given up after {due.attempts + 1} attempts: {why}", now)
+    delay = min(LONGEST_RETRY, FIRST_RETRY * 2.0 ** min(due.attempts, 16)) * random.uniform(0.5, 1.5)
+    return Answer(due.delivery, PENDING, why, now + timedelta(seconds=delay))

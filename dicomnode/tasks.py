@@ -1,0 +1,180 @@
+"""The work queue. A message carries a job id and nothing else; it may be lost or come twice. The door to Celery."""
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+from celery import Celery, Task
+from celery.signals import worker_process_init
+from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
+
+from dicomnode import bookkeeping, config
+from dicomnode.bookkeeping import ACTOR, Books, LeaseLost
+from dicomnode.config import Settings
+from dicomnode.jobs import Lane, State
+from dicomnode.spool import Spool
+from inference.refusal import Refused
+
+log = logging.getLogger(__name__)
+
+PROCESS = {lane: f"process.{lane}" for lane in Lane}
+DELIVER = "deliver"
+POSTPONE = timedelta(seconds=60)
+QUEUES = (*PROCESS.values(), DELIVER)
+
+app = Celery("dicomnode")
+
+
+def configure(settings: Settings) -> None:
+    """Point Celery at the broker of the settings: the embedded one is a folder of the spool."""
+    folder = settings.node.data_dir / "broker"
+    app.conf.update(
+        broker_url=settings.broker.url or "filesystem://",
+        broker_transport_options={}
+        if settings.broker.url
+        else {
+            "data_folder_in": str(folder),
+            "data_folder_out": str(folder),
+            "control_folder": str(folder),
+            "polling_interval": 0.05,
+        },
+        # The anonymous exchange needs no binding, so no two workers race to declare one.
+        task_queues=[Queue(name, Exchange(""), routing_key=name) for name in QUEUES],
+        task_default_queue=PROCESS[Lane.ROUTINE],
+        task_ignore_result=True,
+        task_acks_late=True,
+        worker_prefetch_multiplier=1,
+        worker_concurrency=1,
+        worker_hijack_root_logger=False,
+        worker_enable_remote_control=False,
+        broker_connection_retry_on_startup=True,
+    )
+
+
+def wake_process(job_id: str, lane: Lane) -> None:
+    """Hint to the workers of a lane that this job waits."""
+    _send(process, job_id, PROCESS[lane])
+
+
+def wake_deliver(job_id: str) -> None:
+    """Hint to the senders that this job has something to send."""
+    _send(deliver, job_id, DELIVER)
+
+
+def _send(task: Task, job_id: str, queue: str) -> None:
+    try:
+        task.apply_async(args=[job_id], queue=queue, retry=False)
+    except (OperationalError, OSError):
+        log.warning("the broker is away; the sweep will offer job %s again", job_id)
+
+
+def work(queues: list[str]) -> None:
+    """Run one worker over these queues until it is told to stop."""
+    options = ["worker", "--pool=prefork", "--concurrency=1", f"--queues={','.join(queues)}", "--loglevel=WARNING"]
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", f"--hostname={os.getpid()}@%h"]
+    app.worker_main([*options, *quiet])
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a worker process keeps between jobs."""
+
+    settings: Settings
+    books: Books
+    spool: Spool
+
+
+@cache
+def desk() -> Desk:
+    """Opened once in each worker process."""
+    settings = config.load(config.find(Path(os.environ[config.ENVIRONMENT])))
+    return Desk(settings, bookkeeping.open_books(settings.books_url), Spool(settings.node.data_dir).make())
+
+
+@worker_process_init.connect
+def warm(**_: object) -> None:
+    """Load the weights before the first job asks for them; a sender has none."""
+    if os.environ.get("DICOMNODE_WARM") == "1":
+        from dicomnode import pipeline  # torch is imported in the worker only
+
+        pipeline.engine(desk().settings)
+
+
+@app.task(name="process")
+def process(job_id: str) -> None:
+    """Compute one job, if it still waits. What can go wrong is decided here and nowhere else."""
+    from dicomnode import pipeline  # torch is imported in the worker only
+
+    at = desk()
+    job = bookkeeping.claim(at.books, job_id, ACTOR, now())
+    if job is None:
+        return
+    try:
+        with held(at.books, job_id):
+            files = pipeline.run(job, at.settings, at.books, at.spool)
+        bookkeeping.advance(at.books, job_id, ACTOR, State.SENDING, f"{files} files written", now())
+    except LeaseLost as lost:
+        log.warning("%s", lost)
+    except Refused as refusal:
+        bookkeeping.advance(at.books, job_id, ACTOR, State.REJECTED, refusal.sentence, now(), refusal.code)
+    except (OSError, bookkeeping.BooksAway) as error:
+        log.exception("job %s met a failing world", job_id)
+        again = State.QUEUED if job.attempts < bookkeeping.ATTEMPTS else State.FAILED
+        bookkeeping.advance(at.books, job_id, ACTOR, again, f"{type(error).__name__}: {error}", now())
+    except Exception as error:  # the task boundary: our own mistake fails this job and no other
+        log.exception("job %s failed", job_id)
+        bookkeeping.advance(at.books, job_id, ACTOR, State.FAILED, f"{type(error).__name__}: {error}", now())
+    else:
+        wake_deliver(job_id)
+
+
+@app.task(name="deliver")
+def deliver(job_id: str) -> None:
+    """Send what is due of one job, and close it when every required destination has confirmed."""
+    from dicomnode import delivery  # the sender's own imports, in the worker only
+
+    at = desk()
+    job = bookkeeping.claim_sending(at.books, job_id, ACTOR, now())
+    if job is None:
+        return
+    try:
+        with held(at.books, job_id):
+            delivery.run(job, at.settings, at.books, at.spool)
+    except LeaseLost as lost:
+        log.warning("%s", lost)
+    except Exception as error:  # the task boundary, as above; without a pause the sweep would try twice a second
+        log.exception("sending job %s failed", job_id)
+        bookkeeping.postpone(at.books, job_id, f"{type(error).__name__}: {error}", now() + POSTPONE, now())
+    finally:
+        bookkeeping.let_go(at.books, job_id, ACTOR)
+
+
+@contextmanager
+def held(books: Books, job_id: str) -> Iterator[None]:
+    """Extend the lease in the background while the block runs."""
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(bookkeeping.HEARTBEAT.total_seconds()):
+            if not bookkeeping.heartbeat(books, job_id, ACTOR, now()):
+                return
+
+    thread = threading.Thread(target=beat, name=f"heartbeat of {job_id}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def now() -> datetime:
+    """The present, in UTC."""
+    return datetime.now(UTC)
