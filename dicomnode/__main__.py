@@ -1,0 +1,249 @@
+"""The commands. Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 refused input."""
+
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from dicomnode import __version__, bookkeeping, config, settings_file
+from dicomnode.config import ConfigError, Settings
+from dicomnode.spool import Spool
+
+FAILED, USAGE = 1, 2
+DEFAULT_PORT = 104
+
+app = typer.Typer(
+    help="Synthetic brain perfusion maps inside the PACS.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a pretty traceback prints local values, and those may be a patient's
+)
+screen, errors = (
+    Console(highlight=False, markup=False, soft_wrap=True),
+    Console(stderr=True, markup=False, soft_wrap=True),
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="node.toml; else $DICOMNODE_CONFIG, ./node.toml, /etc/dicomnode/node.toml."),
+]
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    """Receives head CT from scanners and PACS, and sends synthetic perfusion maps back."""
+    if show:
+        screen.print(f"dicomnode {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    source: Annotated[Path | None, typer.Option("--input", help="A folder with your own head CT series.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the results are left.")] = Path("demo-out"),
+) -> None:
+    """Send a virtual patient (or your series) through a node to a small PACS, all on this machine."""
+    from dicomnode import data, demo  # only here: it brings Pillow and both ends of the network
+
+    files = sorted(p for p in source.rglob("*") if p.is_file()) if source else data.ncct()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        demo.run(files, out, screen.print)
+    except demo.DemoFailed as failure:
+        _fail(str(failure))
+
+
+@app.command()
+def init(
+    source: Annotated[list[str] | None, typer.Option(help="AET@HOST that may send; repeat for more.")] = None,
+    destination: Annotated[
+        list[str] | None, typer.Option(help="AET@HOST:PORT to send results to; repeat for more.")
+    ] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Accept virtual patients.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing node.toml.")] = False,
+) -> None:
+    """Write a commented node.toml that works, and make the folders and books it names."""
+    path = Path("node.toml")
+    if path.exists() and not force:
+        _fail(f"{path} exists already; edit it, or overwrite it with --force", USAGE)
+    try:
+        sources = [settings_file.peer(text) for text in source or ()]
+        destinations = [settings_file.peer(text) for text in destination or ()]
+    except ValueError as error:
+        _fail(str(error), USAGE)
+    if any(d.port is None for d in destinations):
+        _fail(f"a destination needs its port: AET@HOST:PORT, for example PACS@192.0.2.7:{DEFAULT_PORT}", USAGE)
+    text = settings_file.render(sources, destinations, simulated=demo)
+    path.write_text(text, encoding="utf-8")
+    settings = _settings(path)
+    Spool(settings.node.data_dir).make()
+    bookkeeping.migrate(settings.books_url)
+    screen.print(f"Wrote {path} and made {settings.node.data_dir}.")
+    if not sources:
+        screen.print("Nobody may send yet: add a [[source]] to it.")
+    if not destinations:
+        screen.print("Results would stay here: add a [[destination]] to it.")
+    screen.print("Next: `dicomnode doctor` checks it, `dicomnode up` runs it.")
+
+
+@app.command()
+def up(config_file: ConfigOption = None) -> None:
+    """Run everything in one process tree until stopped."""
+    from dicomnode.up import Tree, stop_on_signals
+
+    path = _find(config_file)
+    settings = _settings(path)
+    bookkeeping.migrate(settings.books_url)
+    Spool(settings.node.data_dir).make().clear_unfinished()
+    _log()
+    Tree(path).run(stop_on_signals())
+
+
+@app.command()
+def listen(config_file: ConfigOption = None) -> None:
+    """Receive: the C-STORE SCP."""
+    from dicomnode.intake import Intake
+    from dicomnode.scp import Listener
+    from dicomnode.up import stop_on_signals
+
+    settings = _settings(_find(config_file))
+    _log()
+    intake = Intake(_books(settings), Spool(settings.node.data_dir).make())
+    try:
+        Listener(settings, intake).run(stop_on_signals())
+    except OSError as error:
+        listen_at = f"{settings.listen.host} port {settings.listen.port}"
+        _fail(f"cannot listen on {listen_at}: {error.strerror}; try `dicomnode doctor`")
+
+
+@app.command()
+def sweep(config_file: ConfigOption = None) -> None:
+    """Decide: turn whole series into jobs, and pick up what was lost."""
+    from dicomnode import tasks
+    from dicomnode.sweep import Sweep
+    from dicomnode.up import stop_on_signals
+    from inference import weights
+
+    settings = _settings(_find(config_file))
+    _log()
+    tasks.configure(settings)
+    manifest = weights.read(settings.weights_folder)
+    spool = Spool(settings.node.data_dir).make()
+    Sweep(settings, _books(settings), spool, manifest, tasks.wake_process, tasks.wake_deliver).run(stop_on_signals())
+
+
+@app.command()
+def work(
+    queues: Annotated[
+        str, typer.Option(help="Which queues, in order of preference.")
+    ] = "process.stroke,process.routine,deliver",
+    config_file: ConfigOption = None,
+) -> None:
+    """Compute and send: one worker over these queues."""
+    from dicomnode import tasks
+
+    path = _find(config_file)
+    settings = _settings(path)
+    names = [name.strip() for name in queues.split(",")]
+    if unknown := [name for name in names if name not in tasks.QUEUES]:
+        _fail(f"no queue is called {unknown[0]!r}; they are {', '.join(tasks.QUEUES)}", USAGE)
+    os.environ[config.ENVIRONMENT] = str(path)
+    _log()
+    _books(settings)
+    tasks.configure(settings)
+    tasks.work(names)
+
+
+@app.command()
+def status(config_file: ConfigOption = None) -> None:
+    """What the node holds, is doing, and has refused in the last day."""
+    from dicomnode import explain
+
+    for line in explain.state_of_the_node(_books(_settings(_find(config_file))), datetime.now(UTC)):
+        screen.print(line)
+
+
+@app.command("explain")
+def explain_(
+    key: Annotated[str, typer.Argument(help="Accession number, study or series UID, or job id.")],
+    config_file: ConfigOption = None,
+) -> None:
+    """Where are my maps? The whole story of one study."""
+    from dicomnode import explain
+
+    lines = list(explain.tell(_books(_settings(_find(config_file))), key))
+    if not lines:
+        _fail(f"nothing is known of {key}; `dicomnode status` lists what was refused at the door")
+    for line in lines:
+        screen.print(line)
+
+
+@app.command()
+def doctor(config_file: ConfigOption = None) -> None:
+    """Check settings, disk, books, weights, port and destinations; exit 1 where something needs mending."""
+    from dicomnode import doctor
+
+    findings = list(doctor.examine(_settings(_find(config_file))))
+    for finding in findings:
+        screen.print(f"{'MEND' if finding.remedy else 'ok':4s}  {finding.check}: {finding.found}")
+        if finding.remedy:
+            screen.print(f"      -> {finding.remedy}")
+    if any(finding.remedy for finding in findings):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def migrate(config_file: ConfigOption = None) -> None:
+    """Bring the books to this version."""
+    settings = _settings(_find(config_file))
+    Spool(settings.node.data_dir).make()
+    bookkeeping.migrate(settings.books_url)
+    screen.print("The books are of this version.")
+
+
+def _find(given: Path | None) -> Path:
+    try:
+        return config.find(given)
+    except ConfigError as error:
+        _fail(str(error), USAGE)
+
+
+def _settings(path: Path) -> Settings:
+    try:
+        return config.load(path)
+    except ConfigError as error:
+        _fail(str(error), USAGE)
+
+
+def _books(settings: Settings) -> bookkeeping.Books:
+    try:
+        return bookkeeping.open_books(settings.books_url)
+    except bookkeeping.BooksOutdated as error:
+        _fail(str(error), USAGE)
+    except bookkeeping.BooksAway as error:
+        _fail(f"the books do not answer: {error.orig}; see `dicomnode doctor`")
+
+
+def _fail(message: str, code: int = FAILED) -> NoReturn:
+    errors.print(message)
+    raise typer.Exit(code)
+
+
+def _log() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for noisy in ("pynetdicom", "alembic", "celery", "kombu"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

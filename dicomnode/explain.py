@@ -1,0 +1,94 @@
+"""Where are my maps? One study's story in words, and the state of the node on one screen."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from dicomnode import bookkeeping
+from dicomnode.bookkeeping import Books, StudyStory
+from dicomnode.jobs import SeriesState, State
+
+# What a person can do about a reason code; a code that is not here explains itself in its sentence.
+ADVICE: dict[str, str] = {
+    "called-ae-title": "mend the called AE title at the sender, or [node] ae_title here",
+    "unlisted-source": "add the sender to node.toml as a [[source]] and restart the listener",
+    "not-dicom": "look at the file in quarantine; the sender made something that is not DICOM",
+    "truncated": "send the instance again; if it fails again, look at the sender's archive",
+    "too-few-slices": "send the whole axial head series",
+    "gap": "send the missing slices; the series is then judged again",
+    "localizer": "nothing to do: the axial series of the same study is what the maps are made from",
+    "derived": "send the original axial series instead of the reformat",
+    "contrast": "send the non-contrast series; maps cannot be made after contrast",
+    "simulated-input": "set accept_simulated = true in node.toml if virtual patients are wanted here",
+    "phantom": "nothing to do: a phantom has no perfusion",
+    "weights-locked": "accept the weights for clinical use, or set intended_use to research",
+    "wrong-modality": "send a non-contrast head CT",
+}
+
+
+def tell(books: Books, key: str) -> Iterator[str]:
+    """The lines of `dicomnode explain KEY`; none where the books know nothing of the key."""
+    for uid in bookkeeping.find_studies(books, key):
+        yield from _lines(bookkeeping.story(books, uid))
+
+
+def _lines(story: StudyStory) -> Iterator[str]:
+    yield f"Study {story.study.study_instance_uid}"
+    yield f"  Accession number {story.study.accession_number or '(none)'}, lane {story.study.lane}"
+    for series in story.series:
+        count, first, last = story.instances[series.series_instance_uid]
+        yield f"  Series {series.series_instance_uid} ({series.modality} {series.description})".rstrip()
+        yield f"    {count} instances, {_clock(first)} to {_clock(last)}"
+        yield f"    {series.state}: {_reason(series.reason_code, series.reason or 'waiting for the rest')}"
+    for job in story.jobs:
+        yield f"  Job {job.id}, route {job.route}, revision {job.revision}, attempt {job.attempts}"
+        yield f"    {job.state}: {_reason(job.reason_code, job.reason or 'waiting for a worker')}"
+        for of, destination, state, status, count in story.deliveries:
+            if of == job.id:
+                yield f"    {destination}: {count} files {state}{f' ({status})' if status else ''}"
+    yield "  Timeline (UTC)"
+    start = story.history[0].at if story.history else None
+    for row in story.history:
+        change = f"{row.before} -> {row.after}" if row.before else row.after
+        since = (row.at - (start or row.at)).total_seconds()
+        yield f"    {_clock(row.at)} {since:8.2f} s  {row.subject:6s} {change}: {row.why}"
+    yield from _door_to_map(story)
+    yield from _advice(story)
+
+
+def _door_to_map(story: StudyStory) -> Iterator[str]:
+    """Last slice received to last file confirmed, for jobs that are done."""
+    for job in story.jobs:
+        ended = [row.at for row in story.history if row.subject_id == job.id and row.after == State.DONE]
+        received = [story.instances[s.series_instance_uid][2] for s in story.series if s.state == SeriesState.SELECTED]
+        if ended and received:
+            yield f"  From the last slice to the last confirmation: {(ended[-1] - max(received)).total_seconds():.2f} s"
+
+
+def _advice(story: StudyStory) -> Iterator[str]:
+    codes = [s.reason_code for s in story.series] + [j.reason_code for j in story.jobs]
+    for code in dict.fromkeys(c for c in codes if c in ADVICE):
+        yield f"  What to do ({code}): {ADVICE[str(code)]}"
+
+
+def state_of_the_node(books: Books, now: datetime) -> Iterator[str]:
+    """The lines of `dicomnode status`."""
+    for name, states in bookkeeping.counts(books).items():
+        yield f"{name:11s} " + (", ".join(f"{n} {state}" for state, n in sorted(states.items())) or "none")
+    for series in bookkeeping.receiving(books)[:3]:
+        waited = (now - series.last_received_at).total_seconds()
+        yield f"receiving   {series.series_instance_uid}: {len(series.instances)} instances, quiet for {waited:.0f} s"
+    for job, accession in bookkeeping.recent_jobs(books):
+        reason = _reason(job.reason_code, job.reason or "waiting for a worker")
+        yield f"job         {job.id} {accession or '(no accession number)'} {job.state}: {reason}"
+    for subject in ("association", "instance"):
+        for code, why, count, last in bookkeeping.refusals(books, subject, now - timedelta(days=1)):
+            advice = f"; {ADVICE[code]}" if code in ADVICE and ADVICE[code] not in why else ""
+            yield f"refused     {count} x {subject}, last {_clock(last)}: {code}: {why}{advice}"
+
+
+def _reason(code: str | None, words: str) -> str:
+    return f"{code}: {words}" if code else words
+
+
+def _clock(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%H:%M:%S.%f")[:-3]

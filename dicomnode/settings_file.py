@@ -1,0 +1,123 @@
+"""The node.toml that `dicomnode init` writes: complete, commented, and working as it stands."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+HEAD = """\
+# Settings of the perfusion node. Read once at start; restart the services after a change.
+# Every key but those of [[source]] and [[destination]] may be left out; the value shown is then its default.
+
+[node]
+# Our AE title: what senders call and what the PACS must know. 1 to 16 characters.
+ae_title = "{ae_title}"
+# Where received instances, results and the embedded books are kept; relative to this file. Needs room for a few days of
+# head CTs and their maps (about 0.25 GB a study).
+data_dir = "data"
+# "research" runs the shipped weights, which say in every object what they were trained on. "clinical" refuses all
+# weights that this site has not accepted.
+intended_use = "research"
+# true: virtual patients (Synthetic Data YES) are processed too, and their results say SIMULATED PATIENT.
+accept_simulated = {accept_simulated}
+
+[listen]
+# Address and port of the C-STORE SCP. 0.0.0.0 is every interface; 11112 is the DICOM port that needs no privileges.
+host = "0.0.0.0"
+port = {port}
+
+# Who may send: AE title and address together; everyone else is rejected at the door and `dicomnode status` says so.
+# addresses: IP addresses or networks (192.0.2.0/24). lane: "stroke" is never kept waiting by "routine".
+"""
+
+SOURCE = """\
+[[source]]
+ae_title = "{ae_title}"
+addresses = ["{host}"]
+lane = "stroke"
+"""
+
+MIDDLE = """\
+[completeness]
+# Seconds without a new instance after the last association ended, before a gapless series counts as whole. Short,
+# because the geometry proves the rest; longer only if a scanner splits one series over several associations.
+quiet_seconds = 2.0
+# Seconds after which a series that is still not gapless is judged as it stands.
+give_up_seconds = 60.0
+
+[processing]
+# Routes that are switched on.
+routes = ["ncct"]
+# Name of shipped weights, or a folder with model.safetensors and manifest.json. Empty: the shipped default.
+weights = ""
+# What computes: "torch".
+engine = "torch"
+# Threads for the computation; 0 is one for each core.
+threads = 0
+
+# Where results go. objects: "sc" colour secondary captures, one for each slice and map; "pm" parametric maps.
+# required: a job is DONE only when every required destination holds its results.
+"""
+
+DESTINATION = """\
+[[destination]]
+name = "{name}"
+ae_title = "{ae_title}"
+host = "{host}"
+port = {port}
+objects = ["sc", "pm"]
+required = true
+"""
+
+TAIL = """\
+[books]
+# SQLAlchemy URL of the database. Empty: SQLite in data_dir, no server needed.
+url = ""
+
+[broker]
+# Celery broker URL. Empty: a folder in data_dir, no server needed.
+url = ""
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A peer as written on the command line: AET@HOST or AET@HOST:PORT."""
+
+    ae_title: str
+    host: str
+    port: int | None
+
+
+def peer(text: str) -> Peer:
+    """Read AET@HOST or AET@HOST:PORT; an IPv6 address stands in brackets. Raises ValueError."""
+    ae_title, at, address = text.partition("@")
+    host, _, port = address.rpartition(":") if address.rpartition(":")[2].isdecimal() else (address, "", "")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (ae_title and at and host):
+        raise ValueError(f"{text!r} is not AET@HOST or AET@HOST:PORT")
+    return Peer(ae_title, host, int(port) if port else None)
+
+
+def render(
+    sources: Sequence[Peer],
+    destinations: Sequence[Peer],
+    *,
+    ae_title: str = "DICOMNODE",
+    port: int = 11112,
+    simulated: bool = False,
+) -> str:
+    """The text of node.toml for these peers."""
+    blocks = [HEAD.format(ae_title=ae_title, port=port, accept_simulated=str(simulated).lower())]
+    blocks += [SOURCE.format(ae_title=s.ae_title, host=s.host) for s in sources]
+    blocks.append(MIDDLE)
+    blocks += [
+        DESTINATION.format(name=name, ae_title=d.ae_title, host=d.host, port=d.port)
+        for name, d in zip(_names(destinations), destinations, strict=True)
+    ]
+    blocks.append(TAIL)
+    return "\n".join(blocks)
+
+
+def _names(destinations: Sequence[Peer]) -> list[str]:
+    """The AE title in small letters, numbered where two destinations share it."""
+    plain = [d.ae_title.strip().lower() for d in destinations]
+    return [name if plain.count(name) == 1 else f"{name}-{i + 1}" for i, name in enumerate(plain)]
