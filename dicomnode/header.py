@@ -1,6 +1,8 @@
 """The few elements of a received instance that the node reads before it decides anything."""
 
-from collections.abc import Sequence
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -9,10 +11,14 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from pydicom import Dataset, dcmread
+from pydicom.config import IGNORE, settings
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, EnhancedCTImageStorage, MRImageStorage
+from pydicom.uid import UID, CTImageStorage, DeflatedExplicitVRLittleEndian, EnhancedCTImageStorage, MRImageStorage
 
 from inference.refusal import Refused
+
+# Values are taken as they are; a warning about one would put it, perhaps a patient's name, into a log.
+settings.reading_validation_mode = IGNORE
 
 IDENTITY = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 BOOKED = (*IDENTITY, "PatientID", "AccessionNumber", "Modality", "SeriesDescription")
@@ -40,11 +46,27 @@ PIXEL_DATA = b"\xe0\x7f\x10\x00"
 SEQUENCE_DELIMITER = b"\xfe\xff\xdd\xe0"  # PS3.5 A.4: the last item of encapsulated pixel data
 
 
+# What pydicom raises over bytes that are not what they claim to be.
+UNREADABLE = (
+    AttributeError,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A received instance as far as it has been read. ds holds the elements named in JUDGED, no pixels."""
+    """A received instance as far as it has been read: elements by keyword, empty where absent or illegible."""
 
-    ds: Dataset
+    elements: Mapping[str, str]
     transfer_syntax: str
     sha256: str
 
@@ -54,15 +76,25 @@ def read(part10: bytes) -> Header:
     stream = BytesIO(part10)
     try:
         ds = dcmread(stream, stop_before_pixels=True, specific_tags=list(BOOKED))
-    except (InvalidDicomError, EOFError, ValueError, OSError, NotImplementedError, KeyError) as error:
+        syntax = UID(ds.file_meta.TransferSyntaxUID)
+        elements = {keyword: _text(ds, keyword) for keyword in BOOKED}
+    except UNREADABLE as error:
         raise Refused("not-dicom", f"the bytes cannot be read as a DICOM data set ({error})") from error
-    missing = [keyword for keyword in IDENTITY if not ds.get(keyword)]
-    if missing:
-        raise Refused("not-dicom", f"the data set has no {', '.join(missing)}; the instance cannot be filed without it")
-    syntax = ds.file_meta.TransferSyntaxUID
-    if ds.SOPClassUID in CARRY_PIXELS and syntax != DeflatedExplicitVRLittleEndian:
+    for keyword in IDENTITY:
+        if not UID(elements[keyword]).is_valid:
+            words = f"is {elements[keyword]!r}" if elements[keyword] else "is missing"
+            raise Refused("not-dicom", f"{keyword} {words}; the instance cannot be filed without a valid UID there")
+    if elements["SOPClassUID"] in CARRY_PIXELS and syntax != DeflatedExplicitVRLittleEndian:
         _refuse_truncated(stream, part10)
-    return Header(ds, str(syntax), sha256(part10).hexdigest())
+    return Header(elements, str(syntax), sha256(part10).hexdigest())
+
+
+def _text(ds: Dataset, keyword: str) -> str:
+    """A value as text; a broken declaration of the character set must not cost the instance."""
+    try:
+        return str(ds.get(keyword) or "")
+    except UNREADABLE:
+        return ""
 
 
 def _refuse_truncated(stream: BinaryIO, part10: bytes) -> None:

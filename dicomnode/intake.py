@@ -35,16 +35,16 @@ class Intake:
 
 
 def _received(head: header.Header, path: str, size: int) -> Received:
-    ds = head.ds
+    said = head.elements
     return Received(
-        study_instance_uid=str(ds.StudyInstanceUID),
-        series_instance_uid=str(ds.SeriesInstanceUID),
-        sop_instance_uid=str(ds.SOPInstanceUID),
-        sop_class_uid=str(ds.SOPClassUID),
-        patient_id=str(ds.get("PatientID") or ""),
-        accession_number=str(ds.get("AccessionNumber") or ""),
-        modality=str(ds.get("Modality") or ""),
-        series_description=str(ds.get("SeriesDescription") or ""),
+        study_instance_uid=said["StudyInstanceUID"],
+        series_instance_uid=said["SeriesInstanceUID"],
+        sop_instance_uid=said["SOPInstanceUID"],
+        sop_class_uid=said["SOPClassUID"],
+        patient_id=said["PatientID"],
+        accession_number=said["AccessionNumber"],
+        modality=said["Modality"],
+        series_description=said["SeriesDescription"],
         transfer_syntax=head.transfer_syntax,
         sha256=head.sha256,
         path=path,

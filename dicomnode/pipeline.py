@@ -6,7 +6,6 @@ from functools import cache
 from hashlib import sha256
 from itertools import islice
 
-from inference.engine import Engine, load_engine
 from pydicom import dcmread
 
 from dicomnode import __version__, bookkeeping, eligibility, tasks, writer
@@ -15,6 +14,7 @@ from dicomnode.config import Settings
 from dicomnode.spool import Spool
 from dicomnode.writer import Rendered, Study
 from inference import predict, preprocess, quality, volume, weights
+from inference.engine import Engine, load_engine
 from inference.weights import Manifest
 
 BATCH = 32  # files that share one directory fsync and one transaction

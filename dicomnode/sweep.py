@@ -45,7 +45,13 @@ class Sweep:
     def once(self, now: datetime) -> None:
         """Judge the receiving series, then mend what was left lying."""
         for series in bookkeeping.receiving(self.books):
-            self.judge(series, now)
+            try:
+                self.judge(series, now)
+            except bookkeeping.BooksAway:
+                raise
+            except Exception as error:  # an edge: one series that cannot be judged must not stop the others
+                log.exception("series cannot be judged")
+                self._refuse(series, Refused("not-dicom", f"its headers cannot be read ({type(error).__name__})"), now)
         for job_id in bookkeeping.reap(self.books, now):
             log.warning("job %s lost its worker", job_id)
         for lane in Lane:

@@ -37,6 +37,7 @@ def open_books(url: str) -> Books:
     with engine.connect() as connection:
         found, needed = _revision(connection), _script(url).get_current_head()
     if found != needed:
+        engine.dispose()
         raise BooksOutdated(
             f"the books at {make_url(url).render_as_string()} are at revision {found}, this version needs {needed}; "
             "run `dicomnode migrate`"

@@ -1,0 +1,62 @@
+"""dicomnode.spool: what is promised to be on disk is on disk, whole, and under a name of ours."""
+
+import os
+import stat
+
+import pytest
+
+from dicomnode.spool import FOLDERS, Spool
+
+
+def test_the_folders_are_for_this_account_only(spool: Spool):
+    for name in ("", *FOLDERS):
+        assert stat.S_IMODE((spool.root / name).stat().st_mode) == 0o700
+
+
+def test_kept_bytes_come_back_and_nothing_is_left_over(spool: Spool):
+    path = spool.keep(b"content")
+    assert spool.path(path).read_bytes() == b"content"
+    assert path.startswith("in/")
+    assert path.endswith(".dcm")
+    assert list((spool.root / "tmp").iterdir()) == []
+    spool.remove(path)
+    assert not spool.path(path).exists()
+
+
+def test_file_then_name_then_folder_are_made_durable_in_that_order(spool: Spool, monkeypatch):
+    """fsync of the file, rename, fsync of the folder: a crash in between leaves all or nothing."""
+    calls = []
+    fsync, replace = os.fsync, os.replace
+
+    def note_fsync(descriptor):
+        calls.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", lambda *a, **k: (calls.append("rename"), replace(*a, **k)))
+    spool.keep(b"content")
+    assert calls == ["file", "rename", "folder"]
+
+
+def test_a_result_that_fails_half_way_leaves_no_file_of_its_name(spool: Spool):
+    with pytest.raises(RuntimeError), spool.result("J1", "sc-CBF-001.dcm") as (path, file):
+        file.write(b"half")
+        raise RuntimeError
+    assert not spool.path(path).exists()
+    with spool.result("J1", "sc-CBF-001.dcm") as (path, file):
+        file.write(b"whole")
+    spool.settle("J1")
+    assert spool.path(path).read_bytes() == b"whole"
+    spool.clear_unfinished()
+    assert list((spool.root / "tmp").iterdir()) == []
+
+
+def test_paths_are_relative_so_another_host_may_mount_the_spool_elsewhere(spool: Spool, tmp_path):
+    path = spool.keep(b"content")
+    spool.root.rename(tmp_path / "elsewhere")
+    assert Spool(tmp_path / "elsewhere").path(path).read_bytes() == b"content"
+
+
+def test_quarantine_keeps_the_bytes(spool: Spool):
+    assert spool.path(spool.quarantine(b"junk")).read_bytes() == b"junk"
+    assert spool.free_bytes() > 0
