@@ -1,5 +1,6 @@
 """The few elements of a received instance that the node reads before it decides anything."""
 
+import re
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,7 @@ JUDGED = (
     "NumberOfFrames",
 )
 CARRY_PIXELS = frozenset({CTImageStorage, EnhancedCTImageStorage, MRImageStorage})
+UID_LIKE = re.compile(r"[0-9.]{1,64}")  # leading zeros break PS3.5 9.1 and harm nobody; scanners write them
 PIXEL_DATA = b"\xe0\x7f\x10\x00"
 SEQUENCE_DELIMITER = b"\xfe\xff\xdd\xe0"  # PS3.5 A.4: the last item of encapsulated pixel data
 
@@ -81,9 +83,9 @@ def read(part10: bytes) -> Header:
     except UNREADABLE as error:
         raise Refused("not-dicom", f"the bytes cannot be read as a DICOM data set ({error})") from error
     for keyword in IDENTITY:
-        if not UID(elements[keyword]).is_valid:
+        if not UID_LIKE.fullmatch(elements[keyword]):
             words = f"is {elements[keyword]!r}" if elements[keyword] else "is missing"
-            raise Refused("not-dicom", f"{keyword} {words}; the instance cannot be filed without a valid UID there")
+            raise Refused("not-dicom", f"{keyword} {words}; the instance cannot be filed without a UID there")
     if elements["SOPClassUID"] in CARRY_PIXELS and syntax != DeflatedExplicitVRLittleEndian:
         _refuse_truncated(stream, part10)
     return Header(elements, str(syntax), sha256(part10).hexdigest())

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
@@ -94,9 +95,11 @@ def _store(
 
 
 def _implicit(path: Path) -> Dataset:
-    ds = dcmread(path)
+    """The file re-encoded for a peer that knows nothing but the default transfer syntax (PS3.5 10.1)."""
+    ds, stream = dcmread(path), BytesIO()
     ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    return ds
+    ds.save_as(stream, implicit_vr=True, little_endian=True)
+    return dcmread(BytesIO(stream.getvalue()))
 
 
 def _why_not(assoc: Association, destination: Destination, calling_ae_title: str) -> str:

@@ -5,23 +5,19 @@ that is not on the list fails, and so does a line that nothing needs any more.
 """
 
 import re
-import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-import pytest
+from tests.tools import program
 
 ALLOW_LIST = Path(__file__).with_name("dciodvfy-allow-list.txt")
-
-needs_dciodvfy = pytest.mark.skipif(
-    shutil.which("dciodvfy") is None, reason="dciodvfy is not installed (Debian package dicom3tools)"
-)
 
 
 def messages(path: Path) -> set[str]:
     """The errors and warnings of dciodvfy about one file."""
-    ran = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, errors="replace", check=False)
+    command = [program("dciodvfy"), "-new", str(path)]
+    ran = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     lines = (ran.stdout + ran.stderr).splitlines()
     return {re.sub(r"\[\d+\]", "[n]", line) for line in lines if line.startswith(("Error", "Warning"))}
 

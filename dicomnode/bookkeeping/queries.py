@@ -39,7 +39,8 @@ def find_studies(books: Books, key: str) -> list[str]:
 def story(books: Books, study_instance_uid: str) -> StudyStory:
     """The whole story of one study."""
     with reading(books) as session:
-        series = session.scalars(select(Series).where(Series.study == study_instance_uid)).all()
+        mine = select(Series).where(Series.study == study_instance_uid)
+        series = session.scalars(mine.order_by(Series.last_received_at, Series.series_instance_uid)).all()
         jobs = session.scalars(
             select(Job).where(Job.study == study_instance_uid).order_by(Job.created_at, Job.revision)
         ).all()

@@ -1,9 +1,7 @@
 """Captures, read from the file and from their pixels: place, sides, colours, lettering."""
 
 import itertools
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from inference.maps import KINDS, PerfusionMap
 from inference.volume import from_slices
 from tests import phantom
 from tests.dicomnode.writer import studies
+from tests.tools import data
 
 POSITIONS = pytest.mark.parametrize("position", phantom.POSITIONS)
 
@@ -120,10 +119,7 @@ def test_pixels_that_are_not_square_keep_both_spacings():
 
 
 def test_the_real_head_keeps_its_planes():
-    folder = Path(os.environ.get("PERFUSION_TEST_DATA", "absent")) / "ct_ge_hispeed_tilt"
-    if not folder.is_dir():
-        pytest.skip("PERFUSION_TEST_DATA names no folder with ct_ge_hispeed_tilt")
-    slices = [dcmread(path) for path in sorted(folder.glob("*.dcm"))]
+    slices = [dcmread(path) for path in sorted(data("ct_ge_hispeed_tilt").glob("*.dcm"))]
     volume = from_slices(slices)
     values = np.where(volume.hu > 0, 5.0, 0.0).astype(np.float32)
     study = replace(

@@ -9,7 +9,7 @@ from dicomnode.writer import plan, result_uid, write
 from dicomnode.writer.common import DISCLAIMER
 from inference.maps import KINDS, MapKind
 from tests import phantom
-from tests.dciodvfy import needs_dciodvfy, unexpected, unused
+from tests.dciodvfy import unexpected, unused
 from tests.dicomnode.writer import studies
 
 
@@ -123,7 +123,6 @@ def variants():
     yield studies.study(lossy)
 
 
-@needs_dciodvfy
 def test_dciodvfy_says_only_what_the_list_allows(tmp_path: Path):
     files = {"sc": [], "pm": []}
     for number, study in enumerate(variants()):

@@ -1,0 +1,170 @@
+"""dicomnode.sweep: whole series become jobs, others become a reason, and nothing lost stays lost."""
+
+from copy import deepcopy
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from dicomnode import bookkeeping, config
+from dicomnode.bookkeeping import Books
+from dicomnode.config import Settings
+from dicomnode.intake import Intake
+from dicomnode.jobs import State
+from dicomnode.spool import Spool
+from dicomnode.sweep import Sweep, job_key
+from inference import weights
+from tests import phantom
+from tests.dicomnode.arrivals import arrive, only_series, states
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture(scope="module")
+def head():
+    return phantom.head(phantom.even(20), matrix=16)
+
+
+class Bench:
+    """A sweep with its wake-up calls written down, and the intake that feeds it."""
+
+    def __init__(self, settings: Settings, books: Books, spool: Spool) -> None:
+        self.processed: list[tuple[str, str]] = []
+        self.delivered: list[str] = []
+        self.books, self.spool = books, spool
+        self.intake = Intake(books, spool)
+        self.sweep = Sweep(
+            settings,
+            books,
+            spool,
+            weights.read(weights.shipped()),
+            lambda job_id, lane: self.processed.append((job_id, lane)),
+            self.delivered.append,
+        )
+
+
+@pytest.fixture
+def bench(settings: Settings, books: Books, spool: Spool) -> Bench:
+    return Bench(settings, books, spool)
+
+
+def other_series(head, suffix: str = ".9", **elements):
+    series = deepcopy(head)
+    for ds in series:
+        ds.SeriesInstanceUID = ds.SeriesInstanceUID[:-2] + suffix
+        ds.SOPInstanceUID = ds.SOPInstanceUID[:-2] + suffix
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+        for keyword, value in elements.items():
+            setattr(ds, keyword, value)
+    return series
+
+
+def test_a_whole_series_becomes_one_job_two_seconds_after_the_release(bench: Bench, head, now: datetime):
+    arrive(bench.intake, head, now)
+    bench.sweep.once(now + 1.9 * SECOND)
+    assert bench.processed == []
+    for late in (2.0, 2.5, 3.0):
+        bench.sweep.once(now + late * SECOND)
+    ((job_id, lane),) = bench.processed
+    assert lane == "stroke"
+    job = bookkeeping.get_job(bench.books, job_id)
+    assert (job.state, job.route, job.revision, job.created_at) == (State.QUEUED, "ncct", 1, now + 2 * SECOND)
+    assert len(bookkeeping.inputs(bench.books, job_id)) == 20
+    assert states(bench.books, [head[0].SeriesInstanceUID]) == ["SELECTED"]
+
+
+def test_the_same_series_again_is_no_second_job(bench: Bench, head, now: datetime):
+    arrive(bench.intake, head, now)
+    bench.sweep.once(now + 2 * SECOND)
+    arrive(bench.intake, head, now + 10 * SECOND, "A2")
+    bench.sweep.once(now + 13 * SECOND)
+    assert len({job_id for job_id, _ in bench.processed}) == 1
+
+
+def test_a_late_slice_is_the_next_revision(bench: Bench, head, now: datetime):
+    arrive(bench.intake, head[:-1], now)
+    bench.sweep.once(now + 2 * SECOND)
+    arrive(bench.intake, head[-1:], now + 10 * SECOND, "A2")
+    bench.sweep.once(now + 12 * SECOND)
+    first, second = dict.fromkeys(job_id for job_id, _ in bench.processed)
+    assert bookkeeping.get_job(bench.books, second).supersedes == first
+    assert bookkeeping.get_job(bench.books, second).revision == 2
+
+
+def test_a_series_with_one_gap_waits_a_minute_and_carries_a_warning(bench: Bench, head, now: datetime):
+    arrive(bench.intake, head[:8] + head[9:], now)
+    bench.sweep.once(now + 59 * SECOND)
+    assert bench.processed == []
+    bench.sweep.once(now + 60 * SECOND)
+    ((job_id, _),) = bench.processed
+    assert "INCOMPLETE SERIES" in bookkeeping.get_job(bench.books, job_id).warnings
+
+
+@pytest.mark.parametrize(
+    ("choose", "code"),
+    [(lambda s: s[:6], "too-few-slices"), (lambda s: s[:5] + s[6:12] + s[13:], "gap"), (lambda s: s * 1, None)],
+)
+def test_a_series_that_cannot_be_used_is_refused_with_its_reason(bench: Bench, head, now: datetime, choose, code):
+    arrive(bench.intake, choose(head), now)
+    bench.sweep.once(now + 61 * SECOND)
+    story = bookkeeping.story(bench.books, head[0].StudyInstanceUID)
+    assert story.series[0].reason_code == code
+    assert len(story.jobs) == (code is None)
+
+
+def test_a_localizer_is_refused_at_once_and_does_not_wait_for_a_minute(bench: Bench, head, now: datetime):
+    localizer = other_series(head[:1], ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    arrive(bench.intake, [*localizer, *head], now)
+    bench.sweep.once(now + 2 * SECOND)
+    uids = [localizer[0].SeriesInstanceUID, head[0].SeriesInstanceUID]
+    assert states(bench.books, uids) == ["REFUSED", "SELECTED"]
+
+
+def test_a_second_series_of_the_study_is_not_selected_and_says_why(bench: Bench, head, now: datetime):
+    arrive(bench.intake, head, now)
+    bench.sweep.once(now + 2 * SECOND)
+    arrive(bench.intake, other_series(head), now + 5 * SECOND, "A2")
+    bench.sweep.once(now + 8 * SECOND)
+    series = bookkeeping.story(bench.books, head[0].StudyInstanceUID).series
+    assert [s.state for s in series] == ["SELECTED", "NOT_SELECTED"]
+    assert head[0].SeriesInstanceUID in (series[1].reason or "")
+    assert len({job_id for job_id, _ in bench.processed}) == 1
+
+
+def test_a_series_that_cannot_be_judged_fails_alone(bench: Bench, head, now: datetime):
+    arrive(bench.intake, [*other_series(head), *head], now)
+    broken = bookkeeping.receiving(bench.books)[0]
+    for instance in broken.instances:
+        bench.spool.path(instance.path).write_bytes(b"the disk has lost this")
+    bench.sweep.once(now + 2 * SECOND)
+    story = bookkeeping.story(bench.books, head[0].StudyInstanceUID)
+    assert sorted(s.state for s in story.series) == ["REFUSED", "SELECTED"]
+
+
+def test_what_was_lost_is_offered_again(bench: Bench, head, now: datetime):
+    """A lost message, a vanished worker and results that wait for a sender are all found by looking at the books."""
+    arrive(bench.intake, head, now)
+    bench.sweep.once(now + 2 * SECOND)
+    ((job_id, _),) = bench.processed
+    bench.sweep.once(now + 8 * SECOND)
+    assert bench.processed == [(job_id, "stroke")] * 2
+    bookkeeping.claim(bench.books, job_id, "w1", now + 9 * SECOND)
+    bench.sweep.once(now + 30 * SECOND)
+    assert bookkeeping.get_job(bench.books, job_id).state is State.QUEUED
+    bookkeeping.claim(bench.books, job_id, "w2", now + 31 * SECOND)
+    bookkeeping.advance(bench.books, job_id, "w2", State.SENDING, "written", now + 32 * SECOND)
+    bench.sweep.once(now + 33 * SECOND)
+    assert bench.delivered == [job_id]
+
+
+def test_the_key_knows_inputs_weights_and_settings_and_nothing_else(bench: Bench, head, now: datetime):
+    arrive(bench.intake, head, now)
+    series, sweep = only_series(bench.books), bench.sweep
+    key = job_key(series, sweep.manifest, sweep.settings)
+    assert key == job_key(replace(series, instances=series.instances[::-1]), sweep.manifest, sweep.settings)
+    assert key == job_key(series, sweep.manifest, replace(sweep.settings, listen=config.Listen(port=104)))
+    assert key != job_key(replace(series, instances=series.instances[1:]), sweep.manifest, sweep.settings)
+    assert key != job_key(series, replace(sweep.manifest, sha256="0" * 64), sweep.settings)
+    assert key != job_key(series, replace(sweep.manifest, preprocessing="2"), sweep.settings)
+    other = replace(sweep.settings, processing=config.Processing(threads=1))
+    assert key != job_key(series, sweep.manifest, other)
