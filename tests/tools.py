@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ def missing(what: str) -> None:
 
 
 def program(name: str) -> str:
-    """Path of an installed program."""
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    """Path of an installed program; those of Python packages lie beside the interpreter."""
+    beside = Path(sys.executable).parent
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:{beside}")
     if found is None:
         missing(f"{name} is not installed; scripts/debian-packages.sh installs it")
     return str(found)
