@@ -7,6 +7,8 @@ BIN := .venv/bin
 OUT ?= demo-out
 # Real images for tests, where a checkout has them beside it; the tests that want them skip elsewhere.
 export PERFUSION_TEST_DATA ?= $(wildcard $(CURDIR)/../shared/data)
+# Threads that wait must not spin: the machine is shared.
+export OMP_WAIT_POLICY ?= PASSIVE
 # Sample programs that come with pynetdicom under the names of DCMTK's tools, which they would hide.
 SHADOWS := echoscp echoscu findscu getscu movescu qrscp storescp storescu
 

@@ -94,6 +94,7 @@ def init(
 @app.command()
 def up(config_file: ConfigOption = None) -> None:
     """Run everything in one process tree until stopped."""
+    from dicomnode import tasks
     from dicomnode.up import Tree, stop_on_signals
 
     path = _find(config_file)
@@ -101,6 +102,8 @@ def up(config_file: ConfigOption = None) -> None:
     bookkeeping.migrate(settings.books_url)
     Spool(settings.node.data_dir).make().clear_unfinished()
     _log()
+    tasks.configure(settings)
+    tasks.declare()
     Tree(path).run(stop_on_signals())
 
 

@@ -89,4 +89,4 @@ def _batches(items: Iterable[Rendered], size: int) -> Iterator[list[Rendered]]:
 def engine(settings: Settings) -> tuple[Manifest, Engine]:
     """The weights, checked and loaded once in each worker."""
     found, state = weights.load(settings.weights_folder)
-    return found, load_engine(found, state, settings.processing.threads or os.cpu_count() or 1)
+    return found, load_engine(found, state, settings.processing.threads or max(1, (os.cpu_count() or 1) // 2))

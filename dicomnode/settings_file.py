@@ -50,7 +50,7 @@ routes = ["ncct"]
 weights = ""
 # What computes: "torch".
 engine = "torch"
-# Threads for the computation; 0 is one for each core.
+# Threads for the computation; 0 is half the cores, which leaves the others to receiving and sending.
 threads = 0
 
 # Where results go. objects: "sc" colour secondary captures, one for each slice and map; "pm" parametric maps.

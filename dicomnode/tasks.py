@@ -12,7 +12,7 @@ from pathlib import Path
 
 from celery import Celery, Task
 from celery.signals import worker_process_init
-from kombu import Exchange, Queue
+from kombu import Queue
 from kombu.exceptions import OperationalError
 
 from dicomnode import bookkeeping, config
@@ -45,8 +45,7 @@ def configure(settings: Settings) -> None:
             "control_folder": str(folder),
             "polling_interval": 0.05,
         },
-        # The anonymous exchange needs no binding, so no two workers race to declare one.
-        task_queues=[Queue(name, Exchange(""), routing_key=name) for name in QUEUES],
+        task_queues=[Queue(name, routing_key=name) for name in QUEUES],
         task_default_queue=PROCESS[Lane.ROUTINE],
         task_ignore_result=True,
         task_acks_late=True,
@@ -56,6 +55,13 @@ def configure(settings: Settings) -> None:
         worker_enable_remote_control=False,
         broker_connection_retry_on_startup=True,
     )
+
+
+def declare() -> None:
+    """Make the queues before several workers start at once: the embedded broker's file of them is written unlocked."""
+    with app.connection_for_write() as connection:
+        for queue in app.amqp.queues.values():
+            queue(connection.default_channel).declare()
 
 
 def wake_process(job_id: str, lane: Lane) -> None:
@@ -76,7 +82,11 @@ def _send(task: Task, job_id: str, queue: str) -> None:
 
 
 def work(queues: list[str]) -> None:
-    """Run one worker over these queues until it is told to stop."""
+    """Run one worker over these queues until it is told to stop; the first job finds the weights loaded."""
+    # A thread that spins while it waits for one that was put aside costs ten times what it saves (measured).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if set(queues) & set(PROCESS.values()):
+        worker_process_init.connect(warm)
     options = ["worker", "--pool=prefork", "--concurrency=1", f"--queues={','.join(queues)}", "--loglevel=WARNING"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", f"--hostname={os.getpid()}@%h"]
     app.worker_main([*options, *quiet])
@@ -98,13 +108,11 @@ def desk() -> Desk:
     return Desk(settings, bookkeeping.open_books(settings.books_url), Spool(settings.node.data_dir).make())
 
 
-@worker_process_init.connect
 def warm(**_: object) -> None:
-    """Load the weights before the first job asks for them; a sender has none."""
-    if os.environ.get("DICOMNODE_WARM") == "1":
-        from dicomnode import pipeline  # torch is imported in the worker only
+    """Load the weights in the process that will compute."""
+    from dicomnode import pipeline  # torch is imported in the worker only
 
-        pipeline.engine(desk().settings)
+    pipeline.engine(desk().settings)
 
 
 @app.task(name="process")

@@ -61,9 +61,8 @@ class Node:
     def up(self) -> Iterator[subprocess.Popen[bytes]]:
         """`dicomnode up` until the block ends, ready to receive."""
         with (self.folder / "node.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "dicomnode", "up"], cwd=self.folder, stdout=log, stderr=log, start_new_session=True
-            )
+            command = [sys.executable, "-m", "dicomnode", "up"]
+            process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
         try:
             wait_for(self.listens, "the listener")
             yield process
@@ -74,14 +73,15 @@ class Node:
 
     def listens(self) -> bool:
         ports = ["127.0.0.1", str(self.settings.listen.port)]
-        return subprocess.run([program("echoscu"), "-aet", "STORESCU", "-aec", "DICOMNODE", *ports],
-                              capture_output=True, check=False).returncode == 0  # fmt: skip
+        command = [program("echoscu"), "-aet", "STORESCU", "-aec", "DICOMNODE", *ports]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
-    def send(self, folder: Path, calling: str = "STORESCU") -> subprocess.CompletedProcess[str]:
-        """DCMTK storescu, as a scanner would."""
-        ports = ["127.0.0.1", str(self.settings.listen.port)]
-        command = [program("storescu"), "-aet", calling, "-aec", "DICOMNODE", "+sd", "+r", *ports, str(folder)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "TCP_NODELAY": "1"})
+    def send(self, folder: Path, *options: str, calling: str = "STORESCU") -> subprocess.CompletedProcess[str]:
+        """DCMTK storescu, as a scanner would; the option -xt offers JPEG-LS."""
+        where = ["127.0.0.1", str(self.settings.listen.port), str(folder)]
+        command = [program("storescu"), *("-aet", calling, "-aec", "DICOMNODE", "+sd", "+r"), *options, *where]
+        environment = {**os.environ, "TCP_NODELAY": "1"}
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
     def story(self, study_instance_uid: str) -> StudyStory | None:
         known = bookkeeping.find_studies(self.books, study_instance_uid)
@@ -103,7 +103,9 @@ class Node:
 
     def processes(self, role: str) -> list[int]:
         """Process ids of the running services whose command line holds these words, children included."""
-        found = subprocess.run([program("pgrep"), "-f", f"dicomnode {role}"], capture_output=True, text=True, check=False)
+        found = subprocess.run(
+            [program("pgrep"), "-f", f"dicomnode {role}"], capture_output=True, text=True, check=False
+        )
         ours = [int(pid) for pid in found.stdout.split()]
         return [pid for pid in ours if self._is_ours(pid)]
 
@@ -146,8 +148,8 @@ class Orthanc:
         path = self.folder / "orthanc.json"
         path.write_text(json.dumps(settings))
         with (self.folder / "orthanc.log").open("wb") as log:
-            process = subprocess.Popen([program("Orthanc"), str(path)], stdout=log, stderr=log,
-                                       env={**os.environ, "TCP_NODELAY": "1"})  # fmt: skip
+            environment = {**os.environ, "TCP_NODELAY": "1"}
+            process = subprocess.Popen([program("Orthanc"), str(path)], stdout=log, stderr=log, env=environment)
         try:
             wait_for(self._answers, "Orthanc", 30)
             yield self

@@ -1,0 +1,131 @@
+"""dicomnode.tasks: three outcomes, decided in one place, and a queue that may lose or double a message."""
+
+import threading
+import time
+from datetime import datetime, timedelta
+
+import pytest
+from kombu.exceptions import OperationalError
+
+from dicomnode import bookkeeping, delivery, pipeline, tasks
+from dicomnode.bookkeeping import ACTOR, Books, LeaseLost
+from dicomnode.config import Settings
+from dicomnode.jobs import Lane, State
+from dicomnode.spool import Spool
+from dicomnode.tasks import Desk
+from inference.refusal import Refused
+from tests.dicomnode.test_bookkeeping import order, result, series_of
+
+
+@pytest.fixture
+def job_id(books: Books, now: datetime) -> str:
+    series_of(books, now)
+    opened = bookkeeping.open_job(books, order(books), now, now)
+    assert opened is not None
+    return opened
+
+
+@pytest.fixture
+def woken(settings: Settings, books: Books, spool: Spool, monkeypatch) -> list[str]:
+    """The desk of a worker without a broker; the ids that were handed to the senders."""
+    handed: list[str] = []
+    monkeypatch.setattr(tasks, "desk", lambda: Desk(settings, books, spool))
+    monkeypatch.setattr(tasks, "wake_deliver", handed.append)
+    return handed
+
+
+def outcome(books: Books, job_id: str, monkeypatch, computed) -> bookkeeping.Job:
+    monkeypatch.setattr(pipeline, "run", computed)
+    tasks.process(job_id)
+    return bookkeeping.get_job(books, job_id)
+
+
+def raising(error: Exception):
+    def run(*_):
+        raise error
+
+    return run
+
+
+def test_a_computed_job_goes_to_the_senders(job_id, books: Books, woken, monkeypatch):
+    job = outcome(books, job_id, monkeypatch, lambda *_: 150)
+    assert (job.state, job.reason, job.lease_owner) == (State.SENDING, "150 files written", None)
+    assert woken == [job_id]
+
+
+def test_the_same_message_twice_computes_once(job_id, books: Books, woken, monkeypatch):
+    times = []
+    for _ in range(2):
+        outcome(books, job_id, monkeypatch, lambda *_: times.append(1) or 150)
+    assert len(times) == 1
+
+
+def test_a_study_that_is_not_ours_is_rejected_with_its_reason(job_id, books: Books, woken, monkeypatch):
+    job = outcome(books, job_id, monkeypatch, raising(Refused("phantom", "this is a phantom")))
+    assert (job.state, job.reason_code, job.reason) == (State.REJECTED, "phantom", "this is a phantom")
+    assert woken == []
+
+
+def test_a_failing_world_is_tried_three_times(job_id, books: Books, woken, monkeypatch):
+    states = [outcome(books, job_id, monkeypatch, raising(OSError("disk full"))).state for _ in range(3)]
+    assert states == [State.QUEUED, State.QUEUED, State.FAILED]
+    assert bookkeeping.get_job(books, job_id).reason == "OSError: disk full"
+
+
+def test_our_own_mistake_fails_the_job_at_once(job_id, books: Books, woken, monkeypatch):
+    job = outcome(books, job_id, monkeypatch, raising(ZeroDivisionError("of ours")))
+    assert (job.state, job.reason) == (State.FAILED, "ZeroDivisionError: of ours")
+
+
+def test_work_on_a_lost_lease_counts_for_nothing(job_id, books: Books, woken, monkeypatch, now: datetime):
+    def run(*_):
+        bookkeeping.reap(books, datetime.now(now.tzinfo) + timedelta(minutes=1))
+        raise LeaseLost("another worker has it")
+
+    job = outcome(books, job_id, monkeypatch, run)
+    assert job.state is State.QUEUED
+    assert woken == []
+
+
+def test_a_fault_in_sending_is_postponed_and_not_tried_twice_a_second(
+    job_id, books: Books, woken, monkeypatch, now: datetime
+):
+    bookkeeping.claim(books, job_id, ACTOR, now)
+    bookkeeping.note_results(books, ACTOR, [result(job_id)], [("pacs", frozenset({"sc"}))], now)
+    bookkeeping.advance(books, job_id, ACTOR, State.SENDING, "1 file written", now)
+    monkeypatch.setattr(delivery, "run", raising(ZeroDivisionError("of ours")))
+    tasks.deliver(job_id)
+    assert bookkeeping.get_job(books, job_id).lease_owner is None
+    assert bookkeeping.to_send(books, tasks.now()) == []
+    assert bookkeeping.to_send(books, tasks.now() + tasks.POSTPONE) == [job_id]
+
+
+def test_the_lease_is_held_while_the_work_goes_on(job_id, books: Books, monkeypatch):
+    monkeypatch.setattr(bookkeeping, "HEARTBEAT", timedelta(milliseconds=20))
+    bookkeeping.claim(books, job_id, ACTOR, tasks.now())
+    before = bookkeeping.get_job(books, job_id).lease_until
+    with tasks.held(books, job_id):
+        time.sleep(0.3)
+    after = bookkeeping.get_job(books, job_id).lease_until
+    assert before is not None
+    assert after is not None
+    assert after > before
+    assert not [t for t in threading.enumerate() if t.name.startswith("heartbeat")]
+
+
+def test_the_embedded_broker_carries_a_message_to_the_right_queue(settings: Settings, spool: Spool):
+    tasks.configure(settings)
+    tasks.declare()
+    tasks.wake_process("J1", Lane.STROKE)
+    tasks.wake_deliver("J1")
+    messages = [p.name.split(".", 1)[1] for p in (spool.root / "broker").glob("*.msg")]
+    assert sorted(messages) == ["deliver.msg", "process.stroke.msg"]
+    (declared,) = (spool.root / "broker").glob("*.exchange")
+    assert all(queue in declared.read_text() for queue in tasks.QUEUES)
+
+
+@pytest.mark.parametrize("error", [OperationalError("no broker"), OSError("disk full")])
+def test_a_broker_that_is_away_stops_nobody(error, monkeypatch, caplog: pytest.LogCaptureFixture):
+    monkeypatch.setattr(tasks.process, "apply_async", lambda **_: raising(error)())
+    tasks.wake_process("J1", Lane.ROUTINE)
+    assert "the sweep will offer job J1 again" in caplog.text
