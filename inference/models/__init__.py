@@ -1,0 +1,1 @@
+"""One file per algorithm, with the paper it comes from."""

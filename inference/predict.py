@@ -1,0 +1,32 @@
+"""Perfusion maps of a prepared head, on the grid of its source slices."""
+
+import numpy as np
+
+from inference import preprocess
+from inference.engine import Engine
+from inference.maps import PerfusionMap
+from inference.preprocess import Prepared
+from inference.volume import Volume
+
+
+def predict(volume: Volume, prepared: Prepared, engine: Engine, batch: int = 8) -> tuple[PerfusionMap, ...]:
+    """One map for each kind of the engine, in its order; 0 outside the brain.
+
+    batch: slices at a time; the values depend on it by no more than rounding. Slices without brain are not computed.
+    """
+    learnt_KSYX = _generate(prepared, engine, batch)
+    kinds = engine.manifest.map_kinds
+    values_KSYX = np.stack([kind.denormalise(learnt_SYX) for kind, learnt_SYX in zip(kinds, learnt_KSYX, strict=True)])
+    on_source = preprocess.to_source(values_KSYX, prepared, volume)
+    return tuple(PerfusionMap(kind, values) for kind, values in zip(kinds, on_source, strict=True))
+
+
+def _generate(prepared: Prepared, engine: Engine, batch: int) -> np.ndarray:
+    """(K, slices, 256, 256) in [-1, 1]; -1, which stands for 0 in every unit, in slices without brain."""
+    slices, _, rows, columns = prepared.planes.shape
+    learnt_KSYX = np.full((len(engine.manifest.kinds), slices, rows, columns), -1.0, np.float32)
+    with_brain = np.flatnonzero(prepared.mask.any(axis=(1, 2)))
+    for start in range(0, len(with_brain), batch):
+        chosen = with_brain[start : start + batch]
+        learnt_KSYX[:, chosen] = engine.run(prepared.planes[chosen]).swapaxes(0, 1)
+    return learnt_KSYX
