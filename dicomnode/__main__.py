@@ -239,8 +239,9 @@ def _fail(message: str, code: int = FAILED) -> NoReturn:
 
 def _log() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    for noisy in ("pynetdicom", "alembic", "celery", "kombu"):
+    for noisy in ("pynetdicom", "alembic", "celery"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("kombu").setLevel(logging.ERROR)  # it warns that a folder has no host name
 
 
 def main() -> None:

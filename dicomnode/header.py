@@ -117,7 +117,7 @@ def _refuse_truncated(stream: BinaryIO, part10: bytes) -> None:
         raise Refused("truncated", f"the pixel data holds {held} of {length} bytes; send the instance again")
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=4096)
 def of_file(path: Path) -> Dataset:
     """The elements a series is judged by. Files in the spool never change, so each is read once."""
     return dcmread(path, stop_before_pixels=True, specific_tags=list(JUDGED))

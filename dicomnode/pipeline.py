@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
 from itertools import islice
 
 from pydicom import dcmread
 
-from dicomnode import __version__, bookkeeping, eligibility, tasks, writer
+from dicomnode import __version__, bookkeeping, eligibility, writer
 from dicomnode.bookkeeping import ACTOR, Books, Job, Result
 from dicomnode.config import Settings
 from dicomnode.spool import Spool
@@ -57,7 +58,7 @@ def keep(study: Study, job: Job, settings: Settings, books: Books, spool: Spool)
     for batch in _batches(objects, BATCH):
         rows = [_save(rendered, job.id, spool) for rendered in batch]
         spool.settle(job.id)
-        bookkeeping.note_results(books, ACTOR, rows, destinations, tasks.now())
+        bookkeeping.note_results(books, ACTOR, rows, destinations, datetime.now(UTC))
     return len(writer.plan(study))
 
 

@@ -56,7 +56,13 @@ MUTANTS = (
     Mutant("inference/preprocess.py", "back * np.copysign(1.0, back[1])", "back", GRID),
     Mutant("inference/preprocess.py", "x, y = axes[:2] @ position", "x, y = axes[:2] @ volume.positions[0]", GRID),
     Mutant("inference/preprocess.py", "between_rows, between_columns = ", "between_columns, between_rows = ", GRID),
-    Mutant("inference/preprocess.py", "(SIDE - 1) / 2 * SPACING", "SIDE / 2 * SPACING", GRID),
+    Mutant("inference/preprocess.py", "np.array([columns, rows])", "np.array([rows, columns])", GRID),
+    Mutant(
+        "inference/preprocess.py",
+        "return _at(values, (wanted - lines[0]) / step",
+        "return _at(values, (wanted - lines[0]) / target_step",
+        GRID,
+    ),
     Mutant("inference/preprocess.py", "NEIGHBOURS = (-4.0, 0.0, 4.0)", "NEIGHBOURS = (4.0, 0.0, -4.0)", GRID),
     Mutant("inference/preprocess.py", "np.roll(stack, (-rows, -columns)", "np.roll(stack, (rows, columns)", GRID),
     Mutant(

@@ -74,6 +74,16 @@ def test_every_slice_gets_its_own_values_in_the_unit_of_each_kind(engine, head):
             assert np.abs(np.median(off[s][middle[s]])) < 1.0
 
 
+def test_every_kind_gets_its_own_channel(engine, head):
+    volume, prepared = head
+    learnt = np.linspace(-0.8, 0.8, 5, dtype=np.float32)
+    painter = Painter(engine.manifest)
+    painter.run = lambda planes: np.broadcast_to(learnt[None, :, None, None], (len(planes), 5, 256, 256))
+    mask = preprocess.source_mask(prepared, volume)
+    for one, value in zip(predict(volume, prepared, painter), learnt, strict=True):
+        assert np.allclose(one.values[mask], (value + 1) / 2 * one.kind.ceiling)
+
+
 def test_slices_without_brain_are_not_computed(engine):
     volume = from_slices(phantom.head(z=phantom.even(20, 9.0, -100.0)))
     prepared = preprocess.prepare(volume)

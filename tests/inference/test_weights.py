@@ -167,6 +167,14 @@ def test_saving_an_impossible_manifest_fails_at_once(tmp_path, manifest, generat
         weights.save(tmp_path / "w", replace(manifest, units="guesses"), generator.state_dict())
 
 
+def test_the_digest_can_be_verified_without_loading_the_tensors(folder):
+    assert weights.verify(folder) == weights.read(folder)
+    with (folder / weights.MODEL).open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(WeightsError, match="sha256 expected"):
+        weights.verify(folder)
+
+
 def test_reading_a_manifest_does_not_import_torch():
     program = (
         "import sys; from inference import weights; weights.read(weights.shipped()); sys.exit('torch' in sys.modules)"
