@@ -1,4 +1,4 @@
-"""Core, hypoperfused tissue and their mismatch from the maps of CBF and Tmax (design.md contract 13, models.md D12, D13).
+"""Core, hypoperfused tissue and mismatch from the maps of CBF and Tmax (design.md contract 13, models.md D12, D13).
 
 Reports, objects, metrics and evaluation all call `find`, so that a volume means the same wherever it is printed.
 """
@@ -105,7 +105,7 @@ def side(region: np.ndarray, left: np.ndarray, voxel_ml: float | np.ndarray = 1.
 def _reference(
     cbf: np.ndarray, tmax: np.ndarray, brain: np.ndarray, late: np.ndarray, left: np.ndarray, voxel_ml: np.ndarray
 ) -> float:
-    """Median CBF of brain with Tmax under 4 s, in the half with less Tmax over 6 s; the left one where they are even."""
+    """Median CBF of brain with Tmax under 4 s in the half with less Tmax over 6 s, the left one where they are even."""
     half = ~left if side(late, left, voxel_ml) == "left" else left
     healthy = cbf[brain & half & (tmax < HEALTHY)]
     return float(np.median(healthy)) if healthy.size else float("nan")

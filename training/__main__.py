@@ -7,11 +7,19 @@ import typer
 from rich.console import Console
 
 from training import describe as description
+from training import prepare as preparation
+from training import recipe as recipes
+from training import train as trainer
 from training import untrained as random_weights
+from training.data import CohortError
+from training.simulate.cli import app as simulate
 
 app = typer.Typer(
     help="How the weights came to be: models described, weights made.", no_args_is_help=True, add_completion=False
 )
+
+
+app.add_typer(simulate, name="simulate")
 
 
 @app.command()
@@ -38,6 +46,36 @@ def untrained(
 ) -> None:
     """Write seeded random weights, marked as untrained, for tests and first light."""
     typer.echo(f"untrained weights written to {random_weights.make(out, width=width, seed=seed)}")
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A TOML file such as config/training/magic.toml.", exists=True)],
+    cohort: Annotated[
+        Path, typer.Argument(help="Folder with manifest.jsonl and a file for each patient.", exists=True)
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder for the checkpoint, the curves and the best weights.")],
+) -> None:
+    """Train a generator, or go on where the checkpoint in OUT ends; several GPUs: torchrun ... -m training train."""
+    try:
+        best = trainer.train(recipes.load(recipe), cohort, out)
+    except (recipes.RecipeError, CohortError) as problem:
+        typer.echo(problem, err=True)
+        raise typer.Exit(2) from None
+    typer.echo(f"the weights of the best epoch are in {best}")
+
+
+@app.command("prepare")
+def prepare_(
+    source: Annotated[Path, typer.Argument(help="Folder that `simulate cohort` wrote.", exists=True)],
+    out: Annotated[Path, typer.Argument(help="Folder for the samples and their manifest.")],
+    slices: Annotated[int, typer.Option(min=0, help="Slices of each patient, evenly over the brain; 0 is all.")] = 10,
+    counterfactual: Annotated[bool, typer.Option(help="The CT without any sign of the stroke.")] = False,
+    processes: Annotated[int, typer.Option(min=1, help="Patients prepared at the same time.")] = 2,
+) -> None:
+    """Put virtual patients through the node's own preprocessing; those in the manifest already are kept."""
+    choice = preparation.Choice(slices, preparation.WITHOUT_SIGNS if counterfactual else preparation.NCCT)
+    typer.echo(f"prepared: {preparation.prepare(source, out, choice, processes)}")
 
 
 def main() -> None:
