@@ -1,10 +1,11 @@
 """One study, from the spool to finished DICOM files. START HERE."""
 
 import os
-from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
+from io import BytesIO
 from itertools import islice
 
 from pydicom import dcmread
@@ -55,18 +56,20 @@ def keep(study: Study, job: Job, settings: Settings, books: Books, spool: Spool)
     have = {(r.kind, r.map, r.index) for r in bookkeeping.results(books, job.id)}
     objects = writer.write(study, wanted=lambda kind, name, index: (kind, name, index) not in have)
     destinations = [(d.name, frozenset(d.objects)) for d in settings.destination]
-    for batch in _batches(objects, BATCH):
-        rows = [_save(rendered, job.id, spool) for rendered in batch]
-        spool.settle(job.id)
-        bookkeeping.note_results(books, ACTOR, rows, destinations, datetime.now(UTC))
+    save = partial(_save, job.id, spool)
+    with ThreadPoolExecutor(1) as saving:  # while one object is saved, the next is rendered
+        while rows := list(saving.map(save, islice(objects, BATCH))):
+            spool.settle(job.id)
+            bookkeeping.note_results(books, ACTOR, rows, destinations, datetime.now(UTC))
     return len(writer.plan(study))
 
 
-def _save(rendered: Rendered, job_id: str, spool: Spool) -> Result:
-    ds = rendered.dataset
+def _save(job_id: str, spool: Spool, rendered: Rendered) -> Result:
+    ds, content = rendered.dataset, BytesIO()
+    ds.save_as(content, enforce_file_format=True)
     name = f"{rendered.kind}-{rendered.map}-{rendered.index + 1:03d}.dcm"
     with spool.result(job_id, name) as (path, file):
-        ds.save_as(file, enforce_file_format=True)
+        file.write(content.getbuffer())
     return Result(
         sop_instance_uid=str(ds.SOPInstanceUID),
         job=job_id,
@@ -76,14 +79,8 @@ def _save(rendered: Rendered, job_id: str, spool: Spool) -> Result:
         map=rendered.map,
         index=rendered.index,
         path=path,
-        sha256=sha256(spool.path(path).read_bytes()).hexdigest(),
+        sha256=sha256(content.getbuffer()).hexdigest(),
     )
-
-
-def _batches(items: Iterable[Rendered], size: int) -> Iterator[list[Rendered]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 @cache

@@ -160,6 +160,7 @@ def test_a_real_head_named_plastic_is_not_a_phantom(node: Node, ge_head, tmp_pat
     named = renamed(ge_head, "78", PatientName="PLASTIC", PatientID="PLASTIC", StudyDescription="PHANTOM")
     assert node.send(save(named, tmp_path / "named")).returncode == 0
     node.ends(named[0].StudyInstanceUID, "DONE")
+    print(dicomnode("explain", named[0].StudyInstanceUID, cwd=node.folder).stdout)  # a worker that is warm
 
 
 @pytest.mark.parametrize(
