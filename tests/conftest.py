@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import hypothesis
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
@@ -14,6 +15,9 @@ from dicomnode.bookkeeping import Books
 from dicomnode.config import Settings
 from dicomnode.spool import Spool
 from tests.tools import missing
+
+hypothesis.settings.register_profile("shared machine", deadline=None)  # a busy neighbour is not a failure
+hypothesis.settings.load_profile("shared machine")
 
 POSTGRESQL = os.environ.get("PERFUSION_TEST_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
