@@ -69,7 +69,10 @@ def associate(destination: Destination, calling_ae_title: str, sop_classes: Sequ
     ae.dimse_timeout = ae.network_timeout = REPLY
     ae.maximum_pdu_size = MAXIMUM_PDU
     contexts = [build_context(sop_class, syntax) for sop_class in sop_classes for syntax in SYNTAXES]
-    assoc = ae.associate(destination.host, destination.port, contexts, destination.ae_title, max_pdu=MAXIMUM_PDU)
+    try:
+        assoc = ae.associate(destination.host, destination.port, contexts, destination.ae_title, max_pdu=MAXIMUM_PDU)
+    except OSError as error:  # a host name that cannot be resolved
+        raise Unreachable(f"no association with {_words(destination)}: {error}") from error
     if not assoc.is_established:
         raise Unreachable(
             f"no association with {_words(destination)}: {_why_not(assoc, destination, calling_ae_title)}"

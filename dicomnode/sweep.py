@@ -49,6 +49,8 @@ class Sweep:
                 self.judge(series, now)
             except bookkeeping.BooksAway:
                 raise
+            except (OSError, MemoryError):
+                log.exception("series cannot be read for the moment; the next sweep tries again")
             except Exception as error:  # an edge: one series that cannot be judged must not stop the others
                 log.exception("series cannot be judged")
                 self._refuse(series, Refused("not-dicom", f"its headers cannot be read ({type(error).__name__})"), now)
@@ -57,30 +59,25 @@ class Sweep:
         for lane in Lane:
             for job_id in bookkeeping.unclaimed(self.books, lane, now):
                 self.wake_process(job_id, lane)
-        for job_id in bookkeeping.to_send(self.books, now):
+        for job_id in bookkeeping.to_send(self.books, [d.name for d in self.settings.destination], now):
             self.wake_deliver(job_id)
 
     def judge(self, series: OpenSeries, now: datetime) -> None:
         """One receiving series: wait, refuse with a reason, or open its job."""
-        headers = [header.of_file(self.spool.path(i.path)) for i in series.instances]
         quiet = Quiet(now, series.last_received_at, series.open_associations, series.last_released_at)
         limits = self.settings.completeness
+        if not (quiet.since_release(limits.quiet_seconds) or quiet.since_last_slice(limits.give_up_seconds)):
+            return  # nothing could be said yet, so nothing is read
+        headers = [header.of_file(self.spool.path(i.path)) for i in series.instances]
         try:
             self._refuse_own(series)
             eligibility.judge_at_once(headers, self.settings)
-        except Refused as refusal:
-            if quiet.since_release(limits.quiet_seconds) or quiet.since_last_slice(limits.give_up_seconds):
-                self._refuse(series, refusal, now)
-            return
-        verdict = completeness.judge(eligibility.slices(headers), quiet, limits)
-        if verdict.by is None:
-            return
-        try:
-            warnings = eligibility.judge_whole(headers, verdict.gaps)
+            verdict = completeness.judge(eligibility.slices(headers), quiet, limits)
+            if verdict.by:
+                warnings = eligibility.judge_whole(headers, verdict.gaps)
+                self._open_job(series, verdict.by, warnings, now)
         except Refused as refusal:
             self._refuse(series, refusal, now)
-            return
-        self._open_job(series, verdict.by, warnings, now)
 
     def _refuse_own(self, series: OpenSeries) -> None:
         if bookkeeping.are_ours(self.books, (i.sop_instance_uid for i in series.instances)):

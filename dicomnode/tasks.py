@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 
 PROCESS = {lane: f"process.{lane}" for lane in Lane}
 DELIVER = "deliver"
-POSTPONE = timedelta(seconds=60)
 QUEUES = (*PROCESS.values(), DELIVER)
 
 app = Celery("dicomnode")
@@ -157,9 +156,12 @@ def deliver(job_id: str) -> None:
             delivery.run(job, at.settings, at.books, at.spool)
     except LeaseLost as lost:
         log.warning("%s", lost)
-    except Exception as error:  # the task boundary, as above; without a pause the sweep would try twice a second
+    except bookkeeping.BooksAway:
+        log.exception("the books went away while job %s was sent", job_id)
+    except Exception as error:  # the task boundary, as above
         log.exception("sending job %s failed", job_id)
-        bookkeeping.postpone(at.books, job_id, f"{type(error).__name__}: {error}", now() + POSTPONE, now())
+        if job.state is State.SENDING:
+            bookkeeping.advance(at.books, job_id, ACTOR, State.FAILED, f"{type(error).__name__}: {error}", now())
     finally:
         bookkeeping.let_go(at.books, job_id, ACTOR)
 
@@ -171,8 +173,11 @@ def held(books: Books, job_id: str) -> Iterator[None]:
 
     def beat() -> None:
         while not done.wait(bookkeeping.HEARTBEAT.total_seconds()):
-            if not bookkeeping.heartbeat(books, job_id, ACTOR, now()):
-                return
+            try:
+                if not bookkeeping.heartbeat(books, job_id, ACTOR, now()):
+                    return
+            except bookkeeping.BooksAway:
+                log.warning("the books did not take a heartbeat of job %s; the next one follows", job_id)
 
     thread = threading.Thread(target=beat, name=f"heartbeat of {job_id}", daemon=True)
     thread.start()

@@ -34,7 +34,12 @@ MUTANTS = (
     Mutant("dicomnode/jobs.py", "{State.DONE, State.FAILED}),", "{State.DONE, State.FAILED, State.QUEUED}),", JOBS),
     Mutant("dicomnode/jobs.py", "State.DONE: frozenset(),", "State.DONE: frozenset({State.QUEUED}),", JOBS),
     Mutant("dicomnode/jobs.py", "if after in NEXT[state])", "if state in NEXT[after])", JOBS),
-    Mutant("dicomnode/bookkeeping/work.py", "Job.lease_until < now)).all()", "Job.lease_until > now)).all()", BOOKS),
+    Mutant(
+        "dicomnode/bookkeeping/work.py",
+        "State.PROCESSING, Job.lease_until < now)",
+        "State.PROCESSING, Job.lease_until > now)",
+        BOOKS,
+    ),
     Mutant(
         "dicomnode/bookkeeping/work.py", "(Job.id == job_id) & (Job.lease_owner == owner)", "Job.id == job_id", BOOKS
     ),

@@ -13,7 +13,7 @@ from dicomnode.bookkeeping.arrivals import (
     release_all,
     selected_series,
 )
-from dicomnode.bookkeeping.deliveries import Answer, Due, due, note_answers, outcome, postpone, to_send
+from dicomnode.bookkeeping.deliveries import Answer, Due, due, note_answers, outcome, to_send
 from dicomnode.bookkeeping.queries import StudyStory, counts, find_studies, recent_jobs, refusals, story
 from dicomnode.bookkeeping.store import ACTOR, Books, BooksAway, BooksOutdated, migrate, open_books
 from dicomnode.bookkeeping.tables import Instance, Job, Result
@@ -33,6 +33,7 @@ from dicomnode.bookkeeping.work import (
     open_job,
     reap,
     results,
+    retry,
     revision_of,
     unclaimed,
 )
@@ -75,7 +76,6 @@ __all__ = [
     "open_books",
     "open_job",
     "outcome",
-    "postpone",
     "reap",
     "receiving",
     "recent_jobs",
@@ -83,6 +83,7 @@ __all__ = [
     "release",
     "release_all",
     "results",
+    "retry",
     "revision_of",
     "selected_series",
     "story",

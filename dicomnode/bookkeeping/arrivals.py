@@ -8,8 +8,8 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from dicomnode.bookkeeping.store import Books, add, note, reading, writing
-from dicomnode.bookkeeping.tables import Association, Instance, Result, Series, Study
-from dicomnode.jobs import Lane, SeriesState
+from dicomnode.bookkeeping.tables import Association, Instance, Job, JobInput, Result, Series, Study
+from dicomnode.jobs import Lane, SeriesState, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ def note_instance(books: Books, received: Received, peer: Peer, now: datetime) -
             received_at=now,
         )
         if known is None:
+            _judge_again(session, received.series_instance_uid, now)
             return False
         _touch(session, received.series_instance_uid, now)
         return True
@@ -113,6 +114,13 @@ def _note_surroundings(session: Session, received: Received, peer: Peer, now: da
         note(
             session, "series", opened, now, None, SeriesState.RECEIVING, f"first instance, from {peer.calling_ae_title}"
         )
+
+
+def _judge_again(session: Session, series_instance_uid: str, now: datetime) -> None:
+    """What was refused and is sent again unchanged is judged again: the settings may have changed."""
+    refused = (Series.series_instance_uid == series_instance_uid, Series.state == SeriesState.REFUSED)
+    if session.scalar(update(Series).where(*refused).values(state=SeriesState.RECEIVING).returning(Series.study)):
+        note(session, "series", series_instance_uid, now, SeriesState.REFUSED, SeriesState.RECEIVING, "sent again")
 
 
 def _touch(session: Session, series_instance_uid: str, now: datetime) -> None:
@@ -156,12 +164,13 @@ def receiving(books: Books) -> list[OpenSeries]:
 
 
 def _open_series(session: Session, series: Series) -> OpenSeries:
-    instances = session.scalars(
+    received = session.scalars(
         select(Instance).where(Instance.series == series.series_instance_uid).order_by(Instance.id)
     ).all()
+    newest = {instance.sop_instance_uid: instance for instance in received}  # sent again with other bytes, it is one
     still_open, last_released = session.execute(
         select(func.count().filter(Association.released_at.is_(None)), func.max(Association.released_at)).where(
-            Association.id.in_({instance.association for instance in instances})
+            Association.id.in_({instance.association for instance in received})
         )
     ).one()
     return OpenSeries(
@@ -170,7 +179,7 @@ def _open_series(session: Session, series: Series) -> OpenSeries:
         last_received_at=series.last_received_at,
         open_associations=still_open,
         last_released_at=last_released,
-        instances=tuple(instances),
+        instances=tuple(newest.values()),
     )
 
 
@@ -218,12 +227,16 @@ def note_refusal(books: Books, subject: str, subject_id: str, code: str, why: st
 
 
 def selected_series(books: Books, study_instance_uid: str, other_than: str) -> str | None:
-    """Another series of the study that was selected already."""
+    """Another series of the study that maps are, or are being, made from."""
     with reading(books) as session:
         return session.scalar(
-            select(Series.series_instance_uid).where(
-                Series.study == study_instance_uid,
-                Series.series_instance_uid != other_than,
-                Series.state == SeriesState.SELECTED,
+            select(Instance.series)
+            .join(JobInput, JobInput.instance == Instance.id)
+            .join(Job, Job.id == JobInput.job)
+            .where(
+                Job.study == study_instance_uid,
+                Job.state.not_in((State.REJECTED, State.FAILED)),
+                Instance.series != other_than,
             )
+            .limit(1)
         )

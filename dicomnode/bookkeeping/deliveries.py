@@ -1,8 +1,9 @@
 """The books' sending side: which result is due where, and what each destination answered."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, or_, select, update
 
@@ -11,6 +12,7 @@ from dicomnode.bookkeeping.tables import Delivery, Job, Result
 from dicomnode.jobs import DeliveryState, State
 
 OPEN = (DeliveryState.PENDING, DeliveryState.SENT)
+OFFERED = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +56,17 @@ def due(books: Books, job_id: str, destination: str, now: datetime) -> list[Due]
 
 
 def note_answers(books: Books, job_id: str, destination: str, answers: Sequence[Answer], now: datetime) -> None:
-    """Record what the destination answered; one line of history for each distinct outcome, with its count."""
+    """Record what the destination answered; a line of history for each outcome that is new, with its count."""
+    news: Counter[tuple[DeliveryState, str]] = Counter()
     with writing(books) as session:
         for answer in answers:
             delivery = session.get_one(Delivery, answer.delivery)
+            if (delivery.state, delivery.status) != (answer.state, answer.status):
+                news[answer.state, answer.status] += 1
             delivery.state, delivery.status = answer.state, answer.status
             delivery.next_at, delivery.confirmed_by = answer.next_at, answer.confirmed_by
             delivery.attempts += 1
-        for state, status in dict.fromkeys((a.state, a.status) for a in answers):
-            count = sum((a.state, a.status) == (state, status) for a in answers)
+        for (state, status), count in news.items():
             note(session, "job", job_id, now, None, f"{count} files {state} at {destination}", status)
 
 
@@ -75,13 +79,14 @@ def outcome(books: Books, job_id: str, required: Iterable[str]) -> tuple[State, 
     counts = {key: n for key, n in _counts(books, job_id).items() if key[0] in names}
     if any(state in OPEN for _, _, state in counts):
         return None
+    words = ", ".join(f"{counts[key]} {key[1]} {key[2]} at {key[0]}" for key in sorted(counts))
     lost = [
         key for key in counts if key[2] == DeliveryState.DEAD or (key[1] == "sc" and key[2] == DeliveryState.REFUSED)
     ]
-    stored = [key for key in counts if key[2] == DeliveryState.CONFIRMED]
-    words = ", ".join(f"{counts[key]} {key[1]} {key[2]} at {key[0]}" for key in sorted(counts))
-    if lost or (counts and not stored):
-        return State.FAILED, f"not delivered: {words}; see `dicomnode explain {job_id}`"
+    empty = names - {name for name, _, state in counts if state == DeliveryState.CONFIRMED}
+    if lost or empty:
+        nothing = f"; nothing is stored at {', '.join(sorted(empty))}" if empty else ""
+        return State.FAILED, f"not delivered: {words or 'no files'}{nothing}; see `dicomnode explain {job_id}`"
     return State.DONE, words or "no destination is required; the results stay on the node"
 
 
@@ -96,22 +101,20 @@ def _counts(books: Books, job_id: str) -> dict[tuple[str, str, DeliveryState], i
         return {(destination, kind, state): n for destination, kind, state, n in rows}
 
 
-def postpone(books: Books, job_id: str, why: str, until: datetime, now: datetime) -> None:
-    """Sending broke for a reason of our own: nothing of this job is due before then."""
+def to_send(books: Books, destinations: Iterable[str], now: datetime, most: int = 8) -> list[str]:
+    """Jobs that a sender should look at, the longest waiting first; each is offered every two seconds at most.
+
+    In SENDING: something is due, or nothing is open any more. In DONE: something is due at an optional destination.
+    """
+    mine = select(Delivery.id).join(Result, Result.sop_instance_uid == Delivery.result).where(Result.job == Job.id)
+    pending = mine.where(Delivery.state == DeliveryState.PENDING, Delivery.destination.in_(list(destinations)))
+    due = pending.where(Delivery.next_at <= now).exists()
+    waits = or_(
+        (Job.state == State.SENDING) & (due | ~pending.exists()),
+        (Job.state == State.DONE) & due,
+    )
+    free = or_(Job.lease_until.is_(None), Job.lease_until < now)
+    oldest = select(Job.id).where(waits, free, Job.enqueued_at < now - OFFERED).order_by(Job.enqueued_at).limit(most)
     with writing(books) as session:
-        mine = select(Result.sop_instance_uid).where(Result.job == job_id)
-        pending = update(Delivery).where(Delivery.result.in_(mine), Delivery.state == DeliveryState.PENDING)
-        session.execute(pending.values(next_at=until, status=why))
-        note(session, "job", job_id, now, None, "sending postponed", why)
-
-
-def to_send(books: Books, now: datetime) -> list[str]:
-    """Jobs in state SENDING that no sender holds and that have something due, or nothing left to do."""
-    with reading(books) as session:
-        waiting = (
-            select(Delivery.id)
-            .join(Result, Result.sop_instance_uid == Delivery.result)
-            .where(Result.job == Job.id, Delivery.state == DeliveryState.PENDING, Delivery.next_at > now)
-        )
-        free = or_(Job.lease_until.is_(None), Job.lease_until < now)
-        return list(session.scalars(select(Job.id).where(Job.state == State.SENDING, free, ~waiting.exists())))
+        offered = update(Job).where(Job.id.in_(oldest)).values(enqueued_at=now)
+        return list(session.scalars(offered.returning(Job.id)))

@@ -10,7 +10,7 @@ from ulid import ULID
 
 from dicomnode.bookkeeping.store import Books, add, note, reading, writing
 from dicomnode.bookkeeping.tables import Delivery, Instance, Job, JobInput, Result, Series, Study
-from dicomnode.jobs import DeliveryState, Lane, SeriesState, State, before
+from dicomnode.jobs import OPERATOR_ONLY, DeliveryState, Lane, SeriesState, State, before
 
 LEASE = timedelta(seconds=20)
 HEARTBEAT = timedelta(seconds=5)
@@ -60,9 +60,11 @@ def open_job(books: Books, order: Order, last_received_at: datetime, now: dateti
 
 
 def _insert_job(session: Session, order: Order, now: datetime) -> str | None:
+    # A job that failed and left nothing is nothing to replace.
+    alive, left_files = Job.state.not_in(OPERATOR_ONLY), select(Result.job).where(Result.job == Job.id).exists()
     earlier = session.execute(
         select(Job.id, Job.revision)
-        .where(Job.study == order.study_instance_uid, Job.route == order.route)
+        .where(Job.study == order.study_instance_uid, Job.route == order.route, or_(alive, left_files))
         .order_by(Job.revision.desc())
         .limit(1)
     ).first()
@@ -112,7 +114,7 @@ def claim_sending(books: Books, job_id: str, owner: str, now: datetime) -> Job |
         free = or_(Job.lease_until.is_(None), Job.lease_until < now)
         return session.scalar(
             update(Job)
-            .where(Job.id == job_id, Job.state == State.SENDING, free)
+            .where(Job.id == job_id, Job.state.in_((State.SENDING, State.DONE)), free)
             .values(lease_owner=owner, lease_until=now + LEASE)
             .returning(Job)
         )
@@ -140,25 +142,54 @@ def advance(
         moved = session.scalar(
             update(Job)
             .where(_held_by(job_id, owner), Job.state.in_(before(after)))
-            .values(state=after, reason_code=code, reason=why, lease_owner=None, lease_until=None)
-            .returning(Job.id)
+            .values(state=after, reason_code=code, reason=why, lease_owner=None, lease_until=None, enqueued_at=now)
+            .returning(Job.study)
         )
         if moved is None:
             raise LeaseLost(f"job {job_id} is {was or 'held by another'}; {after} was not recorded")
         note(session, "job", job_id, now, was, after, why)
+        if was == State.PROCESSING and after in OPERATOR_ONLY:
+            _offer_siblings(session, moved, now)
 
 
 def reap(books: Books, now: datetime) -> list[str]:
     """Jobs whose worker has vanished: queued again, or failed after the last attempt. Returns their ids."""
     with writing(books) as session:
-        lost = session.scalars(select(Job).where(Job.state == State.PROCESSING, Job.lease_until < now)).all()
+        vanished = select(Job).where(Job.state == State.PROCESSING, Job.lease_until < now)
+        # Locked, so that a worker that finishes at this moment is not overtaken (SQLite has one writer anyway).
+        lost = session.scalars(vanished.with_for_update(skip_locked=True)).all()
         for job in lost:
             spent = job.attempts >= ATTEMPTS
             after = State.FAILED if spent else State.QUEUED
             why = f"worker {job.lease_owner} vanished in attempt {job.attempts} of {ATTEMPTS}"
             job.state, job.reason, job.lease_owner, job.lease_until = after, why, None, None
             note(session, "job", job.id, now, State.PROCESSING, after, why)
+            if spent:
+                _offer_siblings(session, job.study, now)
         return [job.id for job in lost]
+
+
+def _offer_siblings(session: Session, study_instance_uid: str, now: datetime) -> None:
+    """No maps come of the chosen series, so those that were passed over for it are judged again."""
+    passed_over = (Series.study == study_instance_uid, Series.state == SeriesState.NOT_SELECTED)
+    reopened = update(Series).where(*passed_over).values(state=SeriesState.RECEIVING, reason=None)
+    for uid in session.scalars(reopened.returning(Series.series_instance_uid)).all():
+        note(session, "series", uid, now, SeriesState.NOT_SELECTED, SeriesState.RECEIVING, "the chosen series failed")
+
+
+def retry(books: Books, job_id: str, now: datetime) -> bool:
+    """An operator brings a failed or rejected job back: everything it lacks is made and sent again."""
+    with writing(books) as session:
+        was = session.scalar(select(Job.state).where(Job.id == job_id))
+        back = update(Job).where(Job.id == job_id, Job.state.in_(OPERATOR_ONLY))
+        values = {"state": State.QUEUED, "attempts": 0, "reason_code": None, "reason": None, "enqueued_at": now}
+        if session.scalar(back.values(**values).returning(Job.id)) is None:
+            return False
+        mine = select(Result.sop_instance_uid).where(Result.job == job_id)
+        ended = (Delivery.result.in_(mine), Delivery.state.in_((DeliveryState.REFUSED, DeliveryState.DEAD)))
+        session.execute(update(Delivery).where(*ended).values(state=DeliveryState.PENDING, next_at=now, attempts=0))
+        note(session, "job", job_id, now, was, State.QUEUED, "retry by an operator")
+        return True
 
 
 def unclaimed(books: Books, lane: Lane, now: datetime, most: int = 2) -> list[str]:

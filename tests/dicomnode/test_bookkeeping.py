@@ -125,7 +125,6 @@ def test_the_same_bytes_twice_are_one_instance_and_other_bytes_are_another(books
     assert not bookkeeping.note_instance(books, received(path="in/again.dcm"), peer(now), now + SECOND)
     assert only_series(books).last_received_at == now
     assert bookkeeping.note_instance(books, received(sha256="f" * 64), peer(now), now)
-    assert len(only_series(books).instances) == 2
 
 
 def test_associations_in_parallel_lose_and_double_nothing(books: Books, now: datetime):
@@ -331,15 +330,79 @@ def test_nothing_stored_is_never_done(books: Books, now: datetime, sending: str)
 def test_a_job_is_offered_to_senders_when_something_is_due_and_nobody_holds_it(
     books: Books, now: datetime, sending: str
 ):
-    assert bookkeeping.to_send(books, now) == [sending]
-    assert bookkeeping.claim_sending(books, sending, "s1", now) is not None
-    assert bookkeeping.claim_sending(books, sending, "s2", now) is None
-    assert bookkeeping.to_send(books, now) == []
-    assert bookkeeping.to_send(books, now + 21 * SECOND) == [sending]  # the sender has vanished
-    bookkeeping.let_go(books, sending, "s1")
-    bookkeeping.postpone(books, sending, "a fault of ours", now + 60 * SECOND, now)
-    assert bookkeeping.to_send(books, now + 59 * SECOND) == []
-    assert bookkeeping.to_send(books, now + 61 * SECOND) == [sending]
+    def offered(seconds: float) -> bool:
+        return bookkeeping.to_send(books, ["pacs", "archive"], now + seconds * SECOND) == [sending]
+
+    assert not offered(1)
+    assert offered(3)
+    assert not offered(4)  # every two seconds at most
+    assert offered(6)
+    assert bookkeeping.claim_sending(books, sending, "s1", now + 7 * SECOND) is not None
+    assert bookkeeping.claim_sending(books, sending, "s2", now + 7 * SECOND) is None
+    assert not offered(20)
+    assert offered(28)  # the sender has vanished
+
+
+def test_an_optional_destination_is_served_after_the_job_is_done(books: Books, now: datetime, sending: str):
+    deliver(books, sending, "pacs", now, DeliveryState.CONFIRMED)
+    due = bookkeeping.due(books, sending, "archive", now)
+    later = [Answer(d.delivery, DeliveryState.PENDING, "away", now + 60 * SECOND) for d in due]
+    bookkeeping.note_answers(books, sending, "archive", later, now)
+    bookkeeping.claim_sending(books, sending, "s1", now)
+    bookkeeping.advance(books, sending, "s1", State.DONE, "pacs has all", now)
+    assert bookkeeping.to_send(books, ["pacs", "archive"], now + 59 * SECOND) == []
+    assert bookkeeping.to_send(books, ["pacs"], now + 61 * SECOND) == []  # archive is configured no more
+    assert bookkeeping.to_send(books, ["pacs", "archive"], now + 61 * SECOND) == [sending]
+    assert bookkeeping.claim_sending(books, sending, "s1", now + 61 * SECOND) is not None
+
+
+def test_an_operator_brings_back_what_failed_and_nothing_else(books: Books, now: datetime, sending: str):
+    assert not bookkeeping.retry(books, sending, now)
+    deliver(books, sending, "pacs", now, DeliveryState.REFUSED)
+    bookkeeping.claim_sending(books, sending, "s1", now)
+    bookkeeping.advance(books, sending, "s1", State.FAILED, "refused", now)
+    assert bookkeeping.due(books, sending, "pacs", now) == []
+    assert bookkeeping.retry(books, sending, now)
+    assert bookkeeping.get_job(books, sending).state is State.QUEUED
+    assert len(bookkeeping.due(books, sending, "pacs", now)) == 3
+    assert len(bookkeeping.results(books, sending)) == 3  # finished files are kept
+
+
+def test_an_unchanged_answer_is_no_news(books: Books, now: datetime, sending: str):
+    for _ in range(5):
+        due = bookkeeping.due(books, sending, "pacs", now)
+        away = [Answer(d.delivery, DeliveryState.PENDING, "away", now) for d in due]
+        bookkeeping.note_answers(books, sending, "pacs", away, now)
+    assert [after for _, after in history(books, sending)].count("3 files PENDING at pacs") == 1
+    assert {d.attempts for d in bookkeeping.due(books, sending, "pacs", now)} == {5}
+
+
+def test_when_the_chosen_series_fails_the_others_are_judged_again(books: Books, now: datetime, job: str):
+    bookkeeping.note_instance(books, received(20, series_instance_uid="1.2.9"), peer(now, "A3"), now)
+    assert bookkeeping.selected_series(books, "1.1", "1.2.9") == "1.2"
+    other = only_series(books)
+    bookkeeping.close_series(books, other, SeriesState.NOT_SELECTED, "series 1.2 was chosen", now)
+    bookkeeping.claim(books, job, "w1", now)
+    bookkeeping.advance(books, job, "w1", State.REJECTED, "no brain", now, "not-head")
+    assert only_series(books).series_instance_uid == "1.2.9"
+    assert bookkeeping.selected_series(books, "1.1", "1.2.9") is None
+    second = bookkeeping.open_job(books, order(books, key="k9"), now, now)
+    assert second is not None
+    found = bookkeeping.get_job(books, second)
+    assert (found.revision, found.supersedes) == (1, None)  # what left nothing is not replaced
+
+
+def test_a_refused_series_that_is_sent_again_is_judged_again(books: Books, now: datetime):
+    series_of(books, now)
+    bookkeeping.close_series(books, only_series(books), SeriesState.REFUSED, "simulated", now, code="simulated-input")
+    assert not bookkeeping.note_instance(books, received(0), peer(now, "A2"), now + SECOND)
+    assert len(only_series(books).instances) == 3
+
+
+def test_an_instance_that_came_with_other_bytes_counts_once_and_the_newest(books: Books, now: datetime):
+    series_of(books, now)
+    bookkeeping.note_instance(books, received(1, sha256="f" * 64, path="in/new.dcm"), peer(now, "A2"), now)
+    assert sorted(i.path for i in only_series(books).instances) == ["in/0.dcm", "in/2.dcm", "in/new.dcm"]
 
 
 def test_our_own_objects_are_known(books: Books, sending: str):

@@ -112,7 +112,6 @@ def test_a_pacs_that_is_away_costs_nothing_but_the_wait(
     ((_, state, status, count),) = told(books)
     assert (state, count) == ("PENDING", 3)
     assert "is it running" in (status or "")
-    assert bookkeeping.to_send(books, datetime.now().astimezone()) == []
     monkeypatch.setattr(delivery, "datetime", _Later)
     with pacs.running():
         assert run(job_id, pacs, settings, books, spool, now) is State.DONE
@@ -155,3 +154,41 @@ def test_without_a_destination_the_results_stay_and_the_job_says_so(
     delivery.run(job, settings, books, spool)
     ended = bookkeeping.get_job(books, job_id)
     assert (ended.state, ended.reason) == (State.DONE, "no destination is required; the results stay on the node")
+
+
+def test_a_destination_that_is_away_is_tried_once_in_a_run(
+    job_id, settings, books: Books, spool: Spool, now, monkeypatch
+):
+    monkeypatch.setattr(delivery, "BATCH", 1)
+    monkeypatch.setattr(delivery, "ASSOCIATIONS", 1)
+    tried = []
+    real = delivery.sender.send
+    monkeypatch.setattr(delivery.sender, "send", lambda *a: tried.append(1) or real(*a))
+    assert run(job_id, Pacs(), settings, books, spool, now) is State.SENDING
+    assert len(tried) == 1
+
+
+def test_a_host_that_cannot_be_resolved_is_a_destination_that_is_away(
+    job_id, settings, books: Books, spool: Spool, now
+):
+    pacs = Pacs()
+    object.__setattr__(settings, "destination", (pacs.destination(host="no.such.host.invalid"),))
+    job = bookkeeping.claim_sending(books, job_id, ACTOR, now)
+    assert job is not None
+    delivery.run(job, settings, books, spool)
+    ((_, state, status, count),) = told(books)
+    assert (state, count) == ("PENDING", 3)
+    assert "no association with pacs" in (status or "")
+
+
+def test_a_result_that_is_gone_from_the_disk_fails_loudly_and_the_others_are_sent(
+    job_id, settings, books: Books, spool: Spool, now, monkeypatch
+):
+    first = bookkeeping.results(books, job_id)[0]
+    spool.path(first.path).unlink()
+    with Pacs().running() as pacs:
+        run(job_id, pacs, settings, books, spool, now)
+        monkeypatch.setattr(delivery, "datetime", _Later)
+        assert run(job_id, pacs, settings, books, spool, now) is State.FAILED
+    assert len(pacs.received) == 2
+    assert "1 sc DEAD at pacs" in (bookkeeping.get_job(books, job_id).reason or "")

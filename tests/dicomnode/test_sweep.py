@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from dicomnode import bookkeeping, config
+from dicomnode import bookkeeping, config, header
 from dicomnode.bookkeeping import Books
 from dicomnode.config import Settings
 from dicomnode.intake import Intake
@@ -141,6 +141,27 @@ def test_a_series_that_cannot_be_judged_fails_alone(bench: Bench, head, now: dat
     assert sorted(s.state for s in story.series) == ["REFUSED", "SELECTED"]
 
 
+def test_a_disk_that_fails_for_a_moment_refuses_nothing(bench: Bench, head, now: datetime, monkeypatch):
+    def failing(_):
+        raise OSError(5, "Input/output error")
+
+    arrive(bench.intake, head, now)
+    with monkeypatch.context() as broken:
+        broken.setattr(header, "of_file", failing)
+        bench.sweep.once(now + 2 * SECOND)
+    assert states(bench.books, [head[0].SeriesInstanceUID]) == ["RECEIVING"]
+    bench.sweep.once(now + 3 * SECOND)
+    assert states(bench.books, [head[0].SeriesInstanceUID]) == ["SELECTED"]
+
+
+def test_nothing_is_read_while_nothing_can_be_said(bench: Bench, head, now: datetime, monkeypatch):
+    read = []
+    arrive(bench.intake, head, now)
+    monkeypatch.setattr(header, "of_file", lambda path: read.append(path))
+    bench.sweep.once(now + SECOND)
+    assert read == []
+
+
 def test_what_was_lost_is_offered_again(bench: Bench, head, now: datetime):
     """A lost message, a vanished worker and results that wait for a sender are all found by looking at the books."""
     arrive(bench.intake, head, now)
@@ -153,7 +174,7 @@ def test_what_was_lost_is_offered_again(bench: Bench, head, now: datetime):
     assert bookkeeping.get_job(bench.books, job_id).state is State.QUEUED
     bookkeeping.claim(bench.books, job_id, "w2", now + 31 * SECOND)
     bookkeeping.advance(bench.books, job_id, "w2", State.SENDING, "written", now + 32 * SECOND)
-    bench.sweep.once(now + 33 * SECOND)
+    bench.sweep.once(now + 35 * SECOND)
     assert bench.delivered == [job_id]
 
 

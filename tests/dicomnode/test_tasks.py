@@ -87,17 +87,14 @@ def test_work_on_a_lost_lease_counts_for_nothing(job_id, books: Books, woken, mo
     assert woken == []
 
 
-def test_a_fault_in_sending_is_postponed_and_not_tried_twice_a_second(
-    job_id, books: Books, woken, monkeypatch, now: datetime
-):
+def test_our_own_mistake_in_sending_fails_the_job(job_id, books: Books, woken, monkeypatch, now: datetime):
     bookkeeping.claim(books, job_id, ACTOR, now)
     bookkeeping.note_results(books, ACTOR, [result(job_id)], [("pacs", frozenset({"sc"}))], now)
     bookkeeping.advance(books, job_id, ACTOR, State.SENDING, "1 file written", now)
     monkeypatch.setattr(delivery, "run", raising(ZeroDivisionError("of ours")))
     tasks.deliver(job_id)
-    assert bookkeeping.get_job(books, job_id).lease_owner is None
-    assert bookkeeping.to_send(books, tasks.now()) == []
-    assert bookkeeping.to_send(books, tasks.now() + tasks.POSTPONE) == [job_id]
+    job = bookkeeping.get_job(books, job_id)
+    assert (job.state, job.reason, job.lease_owner) == (State.FAILED, "ZeroDivisionError: of ours", None)
 
 
 def test_the_lease_is_held_while_the_work_goes_on(job_id, books: Books, monkeypatch):
