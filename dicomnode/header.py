@@ -13,7 +13,7 @@ from typing import BinaryIO, Literal
 
 from pydicom import Dataset, dcmread
 from pydicom.config import IGNORE, settings
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID, CTImageStorage, DeflatedExplicitVRLittleEndian, EnhancedCTImageStorage, MRImageStorage
 
 from inference.refusal import Refused
@@ -44,6 +44,7 @@ JUDGED = (
 )
 CARRY_PIXELS = frozenset({CTImageStorage, EnhancedCTImageStorage, MRImageStorage})
 UID_LIKE = re.compile(r"[0-9.]{1,64}")  # leading zeros break PS3.5 9.1 and harm nobody; scanners write them
+META = 144  # bytes: preamble, prefix and the group length element, after which that length counts (PS3.10 7.1)
 PIXEL_DATA = b"\xe0\x7f\x10\x00"
 SEQUENCE_DELIMITER = b"\xfe\xff\xdd\xe0"  # PS3.5 A.4: the last item of encapsulated pixel data
 
@@ -51,6 +52,7 @@ SEQUENCE_DELIMITER = b"\xfe\xff\xdd\xe0"  # PS3.5 A.4: the last item of encapsul
 # What pydicom raises over bytes that are not what they claim to be.
 UNREADABLE = (
     AttributeError,
+    BytesLengthException,
     EOFError,
     InvalidDicomError,
     LookupError,
@@ -66,7 +68,10 @@ UNREADABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A received instance as far as it has been read: elements by keyword, empty where absent or illegible."""
+    """A received instance as far as it has been read: elements by keyword, empty where absent or illegible.
+
+    sha256: of the data set; the file meta information around it is the receiver's own.
+    """
 
     elements: Mapping[str, str]
     transfer_syntax: str
@@ -80,6 +85,7 @@ def read(part10: bytes) -> Header:
         ds = dcmread(stream, stop_before_pixels=True, specific_tags=list(BOOKED))
         syntax = UID(ds.file_meta.TransferSyntaxUID)
         elements = {keyword: _text(ds, keyword) for keyword in BOOKED}
+        start = META + int(ds.file_meta.get("FileMetaInformationGroupLength") or 0)
     except UNREADABLE as error:
         raise Refused("not-dicom", f"the bytes cannot be read as a DICOM data set ({error})") from error
     for keyword in IDENTITY:
@@ -88,7 +94,7 @@ def read(part10: bytes) -> Header:
             raise Refused("not-dicom", f"{keyword} {words}; the instance cannot be filed without a UID there")
     if elements["SOPClassUID"] in CARRY_PIXELS and syntax != DeflatedExplicitVRLittleEndian:
         _refuse_truncated(stream, part10)
-    return Header(elements, str(syntax), sha256(part10).hexdigest())
+    return Header(elements, str(syntax), sha256(part10[start:]).hexdigest())
 
 
 def _text(ds: Dataset, keyword: str) -> str:

@@ -114,6 +114,8 @@ class Listener:
         log.warning("association rejected: %s", code)
         event.assoc.acse.send_reject(REJECTED_PERMANENT, SERVICE_USER, reason)
         event.assoc.kill()
+        if event.assoc.requestor.primitive.calling_ae_title.strip() == self.settings.node.ae_title:
+            return  # `dicomnode doctor` asking whether it is us
         bookkeeping.note_refusal(
             self.intake.books, "association", event.assoc.requestor.address, code, why, self.clock()
         )

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,8 +37,9 @@ class Spool:
         return self._store(f"in/{ULID()}.dcm", content)
 
     def quarantine(self, content: bytes) -> str:
-        """Set unreadable bytes aside, so that nobody has to ask the sender what they were."""
-        return self._store(f"quarantine/{ULID()}.bin", content)
+        """Set unreadable bytes aside, once, so that nobody has to ask the sender what they were."""
+        relative = f"quarantine/{sha256(content).hexdigest()[:32]}.bin"
+        return relative if self.path(relative).exists() else self._store(relative, content)
 
     def remove(self, relative: str) -> None:
         """Forget a file that the books do not know."""
@@ -53,11 +55,10 @@ class Spool:
         relative = f"results/{job_id}/{name}"
         target = self.path(relative)
         target.parent.mkdir(exist_ok=True, mode=0o700)
-        part = self.root / "tmp" / f"{ULID()}.part"
-        with part.open("xb") as file:
+        with self._part() as part, part.open("xb") as file:
             yield relative, file
             _sync(file)
-        part.replace(target)
+            part.replace(target)
 
     def settle(self, job_id: str) -> None:
         """Make the names of a job's results durable: one directory fsync for all of them."""
@@ -70,13 +71,21 @@ class Spool:
 
     def _store(self, relative: str, content: bytes) -> str:
         target = self.path(relative)
-        part = self.root / "tmp" / target.name
-        with part.open("xb") as file:
+        with self._part() as part, part.open("xb") as file:
             file.write(content)
             _sync(file)
-        part.replace(target)
+            part.replace(target)
         _sync_folder(target.parent)
         return relative
+
+    @contextmanager
+    def _part(self) -> Iterator[Path]:
+        """A name for a file in the making; what a full disk cuts short is removed again."""
+        part = self.root / "tmp" / f"{ULID()}.part"
+        try:
+            yield part
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _sync(file: BinaryIO) -> None:

@@ -101,6 +101,13 @@ def test_one_slice_with_contrast_is_enough(head):
     assert code_of(series) == "contrast"
 
 
+@pytest.mark.parametrize("keyword", ["PatientID", "StudyInstanceUID"])
+def test_two_patients_or_studies_in_one_series_are_a_conflict(head, keyword):
+    series = deepcopy(head)
+    setattr(series[-1], keyword, "1.2.3")
+    assert code_of(series) == "patient-conflict"
+
+
 def test_a_virtual_patient_is_used_where_the_settings_say_so(head):
     series = changed(head, SyntheticData="YES")
     eligibility.judge_at_once(series, config.parse({"node": {"accept_simulated": True}}))

@@ -116,3 +116,12 @@ def test_a_file_is_read_once_with_what_it_is_judged_by(ds, tmp_path):
     assert header.numbers(first, "ImagePositionPatient", 3) == [float(v) for v in ds.ImagePositionPatient]
     assert header.numbers(first, "ImageOrientationPatient", 3) is None
     assert header.numbers(first, "WindowCenter", 1) is None
+
+
+def test_the_digest_is_of_the_data_set_and_not_of_the_receivers_file_meta(ds):
+    first = header.read(part10(ds))
+    other = deepcopy(ds)
+    other.file_meta.ImplementationVersionName = "ANOTHER_RECEIVER"
+    assert header.read(part10(other)).sha256 == first.sha256
+    other.PatientID = "CHANGED"
+    assert header.read(part10(other)).sha256 != first.sha256

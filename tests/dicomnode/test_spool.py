@@ -57,6 +57,19 @@ def test_paths_are_relative_so_another_host_may_mount_the_spool_elsewhere(spool:
     assert Spool(tmp_path / "elsewhere").path(path).read_bytes() == b"content"
 
 
-def test_quarantine_keeps_the_bytes(spool: Spool):
+def test_what_a_full_disk_cuts_short_is_removed(spool: Spool, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        spool.keep(b"content")
+    assert list((spool.root / "tmp").iterdir()) == []
+    assert list((spool.root / "in").iterdir()) == []
+
+
+def test_quarantine_keeps_the_bytes_once(spool: Spool):
     assert spool.path(spool.quarantine(b"junk")).read_bytes() == b"junk"
+    assert spool.quarantine(b"junk") == spool.quarantine(b"junk")
+    assert len(list((spool.root / "quarantine").iterdir())) == 1
     assert spool.free_bytes() > 0
