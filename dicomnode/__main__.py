@@ -13,6 +13,8 @@ from rich.console import Console
 from dicomnode import __version__, bookkeeping, config, settings_file
 from dicomnode.config import ConfigError, Settings
 from dicomnode.spool import Spool
+from inference import weights
+from inference.weights import Manifest, WeightsError
 
 FAILED, USAGE = 1, 2
 DEFAULT_PORT = 104
@@ -82,7 +84,7 @@ def init(
     path.write_text(text, encoding="utf-8")
     settings = _settings(path)
     Spool(settings.node.data_dir).make()
-    bookkeeping.migrate(settings.books_url)
+    _migrate(settings)
     screen.print(f"Wrote {path} and made {settings.node.data_dir}.")
     if not sources:
         screen.print("Nobody may send yet: add a [[source]] to it.")
@@ -99,8 +101,9 @@ def up(config_file: ConfigOption = None) -> None:
 
     path = _find(config_file)
     settings = _settings(path)
-    bookkeeping.migrate(settings.books_url)
+    _weights(settings)
     Spool(settings.node.data_dir).make().clear_unfinished()
+    _migrate(settings)
     _log()
     tasks.configure(settings)
     tasks.declare()
@@ -130,12 +133,11 @@ def sweep(config_file: ConfigOption = None) -> None:
     from dicomnode import tasks
     from dicomnode.sweep import Sweep
     from dicomnode.up import stop_on_signals
-    from inference import weights
 
     settings = _settings(_find(config_file))
     _log()
     tasks.configure(settings)
-    manifest = weights.read(settings.weights_folder)
+    manifest = _weights(settings)
     spool = Spool(settings.node.data_dir).make()
     Sweep(settings, _books(settings), spool, manifest, tasks.wake_process, tasks.wake_deliver).run(stop_on_signals())
 
@@ -158,6 +160,7 @@ def work(
     os.environ[config.ENVIRONMENT] = str(path)
     _log()
     _books(settings)
+    _weights(settings)
     tasks.configure(settings)
     tasks.work(names)
 
@@ -187,6 +190,20 @@ def explain_(
 
 
 @app.command()
+def retry(
+    key: Annotated[str, typer.Argument(help="Accession number, study or series UID, or job id.")],
+    config_file: ConfigOption = None,
+) -> None:
+    """Bring the failed or rejected jobs of a study back: what they lack is made and sent again."""
+    books, now = _books(_settings(_find(config_file))), datetime.now(UTC)
+    jobs = [job for uid in bookkeeping.find_studies(books, key) for job in bookkeeping.story(books, uid).jobs]
+    again = [job.id for job in jobs if bookkeeping.retry(books, job.id, now)]
+    if not again:
+        _fail(f"nothing of {key} has failed or was rejected; `dicomnode explain {key}` tells its state")
+    screen.print(f"Queued again: {', '.join(again)}")
+
+
+@app.command()
 def doctor(config_file: ConfigOption = None) -> None:
     """Check settings, disk, books, weights, port and destinations; exit 1 where something needs mending."""
     from dicomnode import doctor
@@ -205,7 +222,7 @@ def migrate(config_file: ConfigOption = None) -> None:
     """Bring the books to this version."""
     settings = _settings(_find(config_file))
     Spool(settings.node.data_dir).make()
-    bookkeeping.migrate(settings.books_url)
+    _migrate(settings)
     screen.print("The books are of this version.")
 
 
@@ -230,6 +247,20 @@ def _books(settings: Settings) -> bookkeeping.Books:
         _fail(str(error), USAGE)
     except bookkeeping.BooksAway as error:
         _fail(f"the books do not answer: {error.orig}; see `dicomnode doctor`")
+
+
+def _migrate(settings: Settings) -> None:
+    try:
+        bookkeeping.migrate(settings.books_url)
+    except bookkeeping.BooksAway as error:
+        _fail(f"the books do not answer: {error.orig}; see `dicomnode doctor`")
+
+
+def _weights(settings: Settings) -> Manifest:
+    try:
+        return weights.read(settings.weights_folder)
+    except WeightsError as error:
+        _fail(f"[processing] weights: {error}", USAGE)
 
 
 def _fail(message: str, code: int = FAILED) -> NoReturn:

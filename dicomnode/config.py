@@ -104,7 +104,7 @@ class Destination:
     ae_title: AETitle
     host: str
     port: Port
-    objects: tuple[Literal["sc", "pm"], ...] = ("sc", "pm")
+    objects: Annotated[tuple[Literal["sc", "pm"], ...], Field(min_length=1)] = ("sc", "pm")
     required: bool = True
 
 
@@ -173,11 +173,13 @@ def load(path: Path) -> Settings:
 
 
 def parse(raw: Mapping[str, Any], name: str = "node.toml", folder: Path = Path()) -> Settings:
-    """Check settings already read; data_dir is taken relative to `folder`."""
-    node = dict(raw.get("node", {}))
+    """Check settings already read; data_dir and a folder of weights are taken relative to `folder`."""
+    node, processing = dict(raw.get("node", {})), dict(raw.get("processing", {}))
     node["data_dir"] = folder / node.get("data_dir", "data")
+    if "/" in str(processing.get("weights", "")):
+        processing["weights"] = str(folder / processing["weights"])
     try:
-        settings = TypeAdapter(Settings).validate_python({**raw, "node": node})
+        settings = TypeAdapter(Settings).validate_python({**raw, "node": node, "processing": processing})
     except ValidationError as error:
         raise ConfigError("\n".join(_sentence(name, problem) for problem in error.errors())) from error
     _refuse_twins(name, "destination", [d.name for d in settings.destination])

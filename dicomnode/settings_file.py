@@ -25,7 +25,7 @@ host = "0.0.0.0"
 port = {port}
 
 # Who may send: AE title and address together; everyone else is rejected at the door and `dicomnode status` says so.
-# addresses: IP addresses or networks (192.0.2.0/24). lane: "stroke" is never kept waiting by "routine".
+# addresses: IP addresses or networks (192.0.2.0/24). lane: "stroke" is never computed behind "routine".
 """
 
 SOURCE = """\

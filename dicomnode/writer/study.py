@@ -65,9 +65,12 @@ class Study:
 
     @property
     def written_at(self) -> datetime:
-        """created_at on the clock of the source: in its TimezoneOffsetFromUTC where it states one."""
+        """created_at on the clock of the source: in its TimezoneOffsetFromUTC, else in the zone of this machine.
+
+        Dates and times without an offset are read as local ones (PS3.3 C.12.1.1.8).
+        """
         offset = self.source[0].get("TimezoneOffsetFromUTC")
-        return self.created_at.astimezone(_time_zone(offset)) if offset else self.created_at
+        return self.created_at.astimezone(_time_zone(offset) if offset else None)
 
     @property
     def brain(self) -> np.ndarray:

@@ -34,6 +34,7 @@ def test_init_leaves_settings_and_books_that_work(folder: Path):
         (("explain", "1.2.3"), 1, "nothing is known of 1.2.3"),
         (("status", "--config", "absent.toml"), 2, "dicomnode init"),
         (("work", "--queues", "fast"), 2, "no queue is called 'fast'"),
+        (("retry", "1.2.3"), 1, "nothing of 1.2.3 has failed"),
         (("dance",), 2, "No such command"),
     ],
 )
@@ -61,10 +62,19 @@ def test_books_of_another_version_name_the_command_that_mends_them(folder: Path)
     dicomnode("status", cwd=folder)
 
 
+def test_weights_that_are_not_there_end_the_services_with_a_sentence(folder: Path):
+    path = folder / "node.toml"
+    path.write_text(path.read_text().replace('weights = ""', 'weights = "typo"'))
+    for command in ("up", "sweep"):
+        failed = dicomnode(command, cwd=folder, check=False)
+        assert failed.returncode == 2
+        assert "no weights named 'typo' are shipped" in failed.stderr
+
+
 def test_help_and_version(tmp_path: Path):
     assert dicomnode("--version", cwd=tmp_path).stdout == f"dicomnode {__version__}\n"
     listed = dicomnode("--help", cwd=tmp_path).stdout
-    for command in ("demo", "init", "up", "listen", "sweep", "work", "status", "explain", "doctor", "migrate"):
+    for command in ("demo", "init", "up", "listen", "sweep", "work", "status", "explain", "retry", "doctor", "migrate"):
         assert f" {command} " in listed
 
 

@@ -109,5 +109,6 @@ def test_settings_that_shape_a_result_change_the_digest():
 def test_weights_are_a_folder_a_shipped_name_or_the_default(tmp_path: Path):
     assert config.parse({}).weights_folder.is_dir()
     assert config.parse({"processing": {"weights": f"{tmp_path}/own"}}).weights_folder == tmp_path / "own"
+    assert config.parse({"processing": {"weights": "own/w"}}, folder=tmp_path).weights_folder == tmp_path / "own" / "w"
     with pytest.raises(WeightsError, match="no weights named"):
         _ = config.parse({"processing": {"weights": "absent"}}).weights_folder
