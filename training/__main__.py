@@ -6,13 +6,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from inference.regions import HYPOPERFUSED
+from inference.weights import WeightsError
 from training import describe as description
+from training import evaluate as evaluation
 from training import prepare as preparation
 from training import recipe as recipes
 from training import train as trainer
 from training import untrained as random_weights
 from training.data import CohortError
 from training.simulate.cli import app as simulate
+from training.statistics import DRAWS
 
 app = typer.Typer(
     help="How the weights came to be: models described, weights made.", no_args_is_help=True, add_completion=False
@@ -76,6 +80,45 @@ def prepare_(
     """Put virtual patients through the node's own preprocessing; those in the manifest already are kept."""
     choice = preparation.Choice(slices, preparation.WITHOUT_SIGNS if counterfactual else preparation.NCCT)
     typer.echo(f"prepared: {preparation.prepare(source, out, choice, processes)}")
+
+
+@app.command()
+def evaluate(
+    weights: Annotated[Path, typer.Argument(help="Folder with model.safetensors and manifest.json.")],
+    cohort: Annotated[Path, typer.Argument(help="Folder of patients never trained on, prepared with --slices 0.")],
+    out: Annotated[Path, typer.Argument(help="Folder for metrics.json, report.md and pictures.")],
+    train_cohort: Annotated[Path | None, typer.Option(help="Its split train is what baselines are fitted on.")] = None,
+    validation: Annotated[
+        Path | None, typer.Option(help="Its split validation fixes the threshold of presence.")
+    ] = None,
+    counterfactual: Annotated[Path | None, typer.Option(help="COHORT prepared with --counterfactual.")] = None,
+    split: Annotated[str, typer.Option(help="Which patients of COHORT: test or external.")] = "test",
+    tmax_threshold: Annotated[float, typer.Option(help="s; chosen on validation patients.")] = HYPOPERFUSED,
+    threads: Annotated[int, typer.Option(min=1, help="Of the engine; part of the result.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Patients measured at the same time.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    draws: Annotated[int, typer.Option(min=1, help="Of the bootstrap.")] = DRAWS,
+) -> None:
+    """Measure weights on patients never seen, beside trivial baselines, with intervals, tables and pictures."""
+    request = evaluation.Request(
+        weights=weights,
+        cohort=cohort,
+        out=out,
+        train_cohort=train_cohort,
+        validation=validation,
+        counterfactual=counterfactual,
+        split=split,
+        tmax_threshold=tmax_threshold,
+        threads=threads,
+        workers=workers,
+        seed=seed,
+        draws=draws,
+    )
+    try:
+        typer.echo(f"the report is in {evaluation.evaluate(request)}")
+    except (WeightsError, CohortError, evaluation.EvaluationError) as problem:
+        typer.echo(problem, err=True)
+        raise typer.Exit(2) from None
 
 
 def main() -> None:
