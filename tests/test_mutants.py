@@ -35,13 +35,13 @@ MUTANTS = (
     Mutant("dicomnode/jobs.py", "State.DONE: frozenset(),", "State.DONE: frozenset({State.QUEUED}),", JOBS),
     Mutant("dicomnode/jobs.py", "if after in NEXT[state])", "if state in NEXT[after])", JOBS),
     Mutant(
-        "dicomnode/bookkeeping/work.py",
+        "dicomnode/bookkeeping/jobs.py",
         "State.PROCESSING, Job.lease_until < now)",
         "State.PROCESSING, Job.lease_until > now)",
         BOOKS,
     ),
     Mutant(
-        "dicomnode/bookkeeping/work.py", "(Job.id == job_id) & (Job.lease_owner == owner)", "Job.id == job_id", BOOKS
+        "dicomnode/bookkeeping/jobs.py", "(Job.id == job_id) & (Job.lease_owner == owner)", "Job.id == job_id", BOOKS
     ),
     Mutant("dicomnode/completeness.py", "NEIGHBOUR_RATIO = 1.5", "NEIGHBOUR_RATIO = 2.5", WHOLE),
     Mutant("dicomnode/completeness.py", "step > NEIGHBOUR_RATIO * max(", "step > NEIGHBOUR_RATIO * min(", WHOLE),

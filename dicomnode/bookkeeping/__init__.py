@@ -14,10 +14,7 @@ from dicomnode.bookkeeping.arrivals import (
     selected_series,
 )
 from dicomnode.bookkeeping.deliveries import Answer, Due, due, note_answers, outcome, to_send
-from dicomnode.bookkeeping.queries import StudyStory, counts, find_studies, recent_jobs, refusals, story
-from dicomnode.bookkeeping.store import ACTOR, Books, BooksAway, BooksOutdated, migrate, open_books
-from dicomnode.bookkeeping.tables import Instance, Job, Result
-from dicomnode.bookkeeping.work import (
+from dicomnode.bookkeeping.jobs import (
     ATTEMPTS,
     HEARTBEAT,
     LeaseLost,
@@ -37,6 +34,9 @@ from dicomnode.bookkeeping.work import (
     revision_of,
     unclaimed,
 )
+from dicomnode.bookkeeping.queries import StudyStory, counts, find_studies, recent_jobs, refusals, story
+from dicomnode.bookkeeping.store import ACTOR, Books, BooksAway, BooksOutdated, migrate, open_books
+from dicomnode.bookkeeping.tables import Instance, Job, Result
 
 __all__ = [
     "ACTOR",
