@@ -245,6 +245,16 @@ def test_a_vanished_worker_costs_the_lease_and_three_cost_the_job(books: Books, 
     assert bookkeeping.claim(books, job, "w4", now) is None
 
 
+@pytest.mark.parametrize("books_url", ["postgresql"], indirect=True)
+def test_the_reaper_leaves_a_job_that_its_worker_is_finishing(books: Books, now: datetime, job: str):
+    """SQLite has one writer, so the two cannot meet there."""
+    bookkeeping.claim(books, job, "w1", now)
+    with books.begin() as finishing:
+        finishing.execute(text("UPDATE job SET state = 'SENDING' WHERE id = :id"), {"id": job})
+        assert bookkeeping.reap(books, now + 60 * SECOND) == []
+    assert bookkeeping.get_job(books, job).state is State.SENDING
+
+
 def test_a_heartbeat_keeps_the_reaper_away(books: Books, now: datetime, job: str):
     bookkeeping.claim(books, job, "w1", now)
     bookkeeping.heartbeat(books, job, "w1", now + 19 * SECOND)

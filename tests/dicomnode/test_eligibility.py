@@ -92,7 +92,7 @@ def test_what_a_header_says_is_refused_by_its_code(head, elements, code):
     ],
 )
 def test_what_a_header_leaves_open_is_not_a_refusal(head, elements):
-    eligibility.judge_at_once(changed(head, **elements), SETTINGS)
+    assert eligibility.judge_at_once(changed(head, **elements), SETTINGS) is None  # it would raise
 
 
 def test_one_slice_with_contrast_is_enough(head):
@@ -110,7 +110,8 @@ def test_two_patients_or_studies_in_one_series_are_a_conflict(head, keyword):
 
 def test_a_virtual_patient_is_used_where_the_settings_say_so(head):
     series = changed(head, SyntheticData="YES")
-    eligibility.judge_at_once(series, config.parse({"node": {"accept_simulated": True}}))
+    assert code_of(series) == "simulated-input"
+    assert eligibility.judge_at_once(series, config.parse({"node": {"accept_simulated": True}})) is None
 
 
 def test_a_route_that_is_switched_off_takes_nothing(head):

@@ -110,6 +110,22 @@ def test_the_lease_is_held_while_the_work_goes_on(job_id, books: Books, monkeypa
     assert not [t for t in threading.enumerate() if t.name.startswith("heartbeat")]
 
 
+def test_one_heartbeat_that_fails_does_not_end_the_lease(job_id, books: Books, monkeypatch):
+    beats = []
+
+    def beat(*_) -> bool:
+        beats.append(1)
+        if len(beats) == 1:
+            raise bookkeeping.BooksAway("UPDATE job", {}, Exception("database is locked"))
+        return True
+
+    monkeypatch.setattr(bookkeeping, "HEARTBEAT", timedelta(milliseconds=20))
+    monkeypatch.setattr(bookkeeping, "heartbeat", beat)
+    with tasks.held(books, job_id):
+        time.sleep(0.3)
+    assert len(beats) > 1
+
+
 def test_the_embedded_broker_carries_a_message_to_the_right_queue(settings: Settings, spool: Spool):
     tasks.configure(settings)
     tasks.declare()

@@ -119,7 +119,9 @@ def test_loading_never_unpickles(folder, monkeypatch):
     monkeypatch.setattr(pickle, "loads", forbidden)
     monkeypatch.setattr(pickle, "Unpickler", forbidden)
     monkeypatch.setattr(torch, "load", forbidden)
-    weights.load(folder)
+    manifest, state = weights.load(folder)
+    assert state
+    assert manifest == weights.read(folder)
 
 
 @pytest.mark.parametrize("missing", [weights.MODEL, weights.MANIFEST])

@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -58,3 +59,16 @@ def test_the_brain_is_where_any_map_has_a_value():
     values = np.zeros_like(study.maps[0].values)
     brain = study.brain
     assert np.array_equal(replace(study, maps=[PerfusionMap(KINDS["CBF"], values), study.maps[1]]).brain, brain)
+
+
+@pytest.mark.parametrize(("zone", "written"), [("UTC", "23:30"), ("EST5", "18:30"), ("JST-9", "08:30")])
+def test_without_an_offset_the_clock_is_that_of_the_machine(zone, written, monkeypatch):
+    """A time without offset is read as a local one, so it must be one."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        study = studies.small(created_at=datetime(2026, 3, 2, 23, 30, tzinfo=UTC))
+        assert f"{study.written_at:%H:%M}" == written
+    finally:
+        monkeypatch.undo()
+        time.tzset()
