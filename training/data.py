@@ -41,7 +41,7 @@ from training import augment
 from training.simulate.params import SPLITS, split_of
 
 MANIFEST = "manifest.jsonl"
-STREAM = 1  # keeps the random numbers of the order apart from those of augment
+STREAM, PARTNERS = 1, 3  # keep the random numbers of the order and of `strangers` apart from those of augment
 REQUIRED = ("patient_id", "seed", "split", "class", "file", "slice_mm")
 
 
@@ -178,10 +178,20 @@ class Slices(Dataset[Sample]):
     Indices go on beyond the last slice: index + len is the same slice, differently augmented.
     seed: of the augmentation, which depends on it, on `epoch` (set it before each) and on the index; None for none,
     as in validation.
+    shuffled: every patient comes with the maps of another, a control: what is learnt from it knows nothing of the CT.
     """
 
-    def __init__(self, patients: Sequence[Patient], kinds: Sequence[str], seed: int | None, cache: int = 16) -> None:
+    def __init__(
+        self,
+        patients: Sequence[Patient],
+        kinds: Sequence[str],
+        seed: int | None,
+        cache: int = 16,
+        *,
+        shuffled: bool = False,
+    ) -> None:
         self.patients, self.kinds, self.seed, self.epoch = tuple(patients), tuple(kinds), seed, 0
+        self.partners = strangers(len(self.patients)) if shuffled else range(len(self.patients))
         self.ends = list(accumulate(slices_of(patient) for patient in patients))
         self._arrays = lru_cache(maxsize=cache)(self._read)
 
@@ -199,7 +209,23 @@ class Slices(Dataset[Sample]):
         return self.ends[which - 1] if which else 0
 
     def _read(self, which: int) -> Arrays:
-        return read_arrays(self.patients[which], self.kinds)
+        own, partner = read_arrays(self.patients[which], self.kinds), self.partners[which]
+        return own if partner == which else with_maps_of(own, read_arrays(self.patients[partner], self.kinds))
+
+
+def strangers(count: int) -> list[int]:
+    """For each of some patients another one, drawn once and for all; everybody is somebody's stranger."""
+    drawn = np.random.default_rng(np.random.SeedSequence([count, PARTNERS])).permutation(count)
+    found = np.empty(count, int)
+    found[drawn] = np.roll(drawn, 1)
+    partners: list[int] = found.tolist()
+    return partners
+
+
+def with_maps_of(own: Arrays, other: Arrays) -> Arrays:
+    """One patient's CT and brain with the maps of another, slice by slice from the lowest to the highest."""
+    places = np.rint(np.linspace(0, len(other.maps) - 1, len(own.maps))).astype(int)
+    return Arrays(own.planes, np.where(own.mask[:, None], other.maps[places], np.float16(0.0)), own.mask)
 
 
 def to_sample(arrays: Arrays, s: int, kinds: Sequence[str]) -> Sample:

@@ -22,6 +22,7 @@ from inference.regions import Regions
 Area = Literal["whole", "box", "mask"]
 AREAS: tuple[Area, ...] = get_args(Area)
 SSIM_WINDOW, UQI_WINDOW = 7, 8  # pixels
+EVERYWHERE = (slice(None), slice(None))
 K1, K2 = 0.01, 0.03  # Wang et al., IEEE Trans Image Process 2004;13:600-612
 
 
@@ -71,11 +72,13 @@ class Windowed:
     local: Callable[[np.ndarray, np.ndarray, float], np.ndarray]
     border: int
 
-    def of_image(self, true_YX: np.ndarray, predicted_YX: np.ndarray, data_range: float) -> float:
-        """The mean over an image, nan where it is smaller than the window."""
-        inner = slice(self.border, -self.border)
-        local = self.local(true_YX, predicted_YX, data_range)[inner, inner]
-        return float(local.mean()) if local.size else float("nan")
+    def within(self, local_YX: np.ndarray, part: tuple[slice, slice]) -> float:
+        """The mean over a part of an image whose windows lie inside that part, nan where it is smaller than one.
+
+        It equals the metric of the part cut out by itself.
+        """
+        inner = local_YX[part][self.border : -self.border, self.border : -self.border]
+        return float(inner.mean()) if inner.size else float("nan")
 
 
 def mae(true_V: np.ndarray, predicted_V: np.ndarray, data_range: float) -> float:
@@ -117,11 +120,11 @@ def _windowed(true: np.ndarray, predicted: np.ndarray, mask: np.ndarray, top: fl
     """Whole image and box: the mean over slices; mask: the mean over its voxels."""
     boxes = [box(slice_mask) for slice_mask in mask]
     for name, metric in WINDOWED.items():
-        pairs = list(zip(true, predicted, strict=True))
-        yield f"{name}_whole", float(np.mean([metric.of_image(t, p, top) for t, p in pairs]))
-        boxed = [metric.of_image(t[b], p[b], top) for (t, p), b in zip(pairs, boxes, strict=True)]
+        local = np.stack([metric.local(t, p, top) for t, p in zip(true, predicted, strict=True)])
+        yield f"{name}_whole", float(np.mean([metric.within(one, EVERYWHERE) for one in local]))
+        boxed = [metric.within(one, part) for one, part in zip(local, boxes, strict=True)]
         yield f"{name}_box", float(np.nanmean(boxed)) if np.isfinite(boxed).any() else float("nan")
-        yield f"{name}_mask", float(np.stack([metric.local(t, p, top) for t, p in pairs])[mask].mean())
+        yield f"{name}_mask", float(local[mask].mean())
 
 
 def _pointwise(true: np.ndarray, predicted: np.ndarray, mask: np.ndarray, top: float) -> Iterator[tuple[str, float]]:

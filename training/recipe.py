@@ -46,6 +46,7 @@ class Data:
     validation_share: Share = 0.1
     balanced: bool = False
     augment: bool = True
+    shuffled: bool = False
     cache: Count = 16
     workers: Annotated[int, Field(ge=0)] = 0
 

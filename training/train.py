@@ -56,7 +56,9 @@ def _prepare(recipe: Recipe, cohort: Path, out: Path, members: Team) -> Work:
     return Work(
         recipe=recipe,
         team=members,
-        training=Slices(learn, settings.kinds, seed if settings.augment else None, settings.cache),
+        training=Slices(
+            learn, settings.kinds, seed if settings.augment else None, settings.cache, shuffled=settings.shuffled
+        ),
         validation=Slices(check, settings.kinds, None, cache=1),
         data_digest=data.digest([*learn, *check]),
         out=out,

@@ -244,3 +244,21 @@ def test_the_digest_knows_the_files_and_not_their_order(tmp_path):
     assert before == data.digest(reversed(patients))
     np.savez_compressed(patients[0].path, **cohorts.arrays(9, 1, "none"))
     assert data.digest(patients) != before
+
+
+@pytest.mark.parametrize("count", [2, 3, 300])
+def test_everybody_is_paired_with_a_stranger(count):
+    partners = data.strangers(count)
+    assert sorted(partners) == list(range(count))
+    assert all(partner != which for which, partner in enumerate(partners))
+
+
+def test_shuffled_patients_keep_their_ct_and_brain_and_have_the_maps_of_another(cohort):
+    patients = data.read_cohort(cohort)
+    plain, shuffled = (Slices(patients, NAMES, None, shuffled=choice) for choice in (False, True))
+    for which, partner in enumerate(data.strangers(len(patients))):
+        own, other, mixed = plain[plain.first(which)], plain[plain.first(partner)], shuffled[shuffled.first(which)]
+        assert torch.equal(mixed.planes, own.planes) and torch.equal(mixed.mask, own.mask)
+        both = (own.mask & other.mask)[0]
+        assert torch.equal(mixed.maps[:, both], other.maps[:, both])
+        assert (mixed.maps[:, ~own.mask[0]] == -1.0).all()

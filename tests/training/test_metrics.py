@@ -163,3 +163,14 @@ def test_the_area_under_the_curve(scores, labels, area):
 
 def test_the_area_under_the_curve_wants_both_kinds():
     assert np.isnan(metrics.auc(np.array([1.0, 2.0]), np.array([1, 1])))
+
+
+@pytest.mark.parametrize("name", metrics.WINDOWED)
+def test_the_value_of_a_box_is_that_of_the_box_cut_out(name):
+    random, metric = np.random.default_rng(3), metrics.WINDOWED[name]
+    true, predicted = random.uniform(0.0, 12.0, (2, 1, 64, 48))
+    mask = np.zeros((1, 64, 48), bool)
+    mask[0, 10:41, 7:33] = True
+    cut = metric.local(true[0, 10:41, 7:33], predicted[0, 10:41, 7:33], 12.0)
+    inner = cut[metric.border : -metric.border, metric.border : -metric.border]
+    assert metrics.compare(true, predicted, mask, KINDS["Tmax"])[f"{name}_box"] == pytest.approx(float(inner.mean()))
