@@ -19,10 +19,10 @@ from inference.maps import KINDS
 from inference.preprocess import Prepared
 from inference.volume import Volume
 from training import data
-from training.simulate.cohort import read_manifest
+from training.data import CohortError
+from training.simulate.cohort import NCCT, read_manifest
 from training.simulate.geometry import Grid
 
-NCCT, WITHOUT_SIGNS = "NCCT", "NCCT without signs"
 ENOUGH = 0.3  # of the largest slice of brain; flatter slices at the ends teach little
 
 
@@ -39,7 +39,9 @@ def prepare(source: Path, out: Path, choice: Choice, processes: int = 1) -> Path
     out.mkdir(parents=True, exist_ok=True)
     manifest = out / data.MANIFEST
     present = {patient.patient_id for patient in data.read_cohort(out)} if manifest.exists() else set()
-    wanted = [line for line in read_manifest(source) if patient_id(line) not in present]
+    # A patient without a stroke has no signs to take away, and so no second head.
+    wanted = [line for line in read_manifest(source) if choice.ncct == NCCT or line["params"]["stroke"]]
+    wanted = [line for line in wanted if patient_id(line) not in present]
     with manifest.open("a", encoding="utf-8") as lines, ProcessPoolExecutor(processes) as pool:
         made = pool.map(one, wanted, [source] * len(wanted), [out] * len(wanted), [choice] * len(wanted))
         for line in track(made, "prepared", total=len(wanted)):
@@ -52,6 +54,8 @@ def one(line: Mapping[str, Any], source: Path, out: Path, choice: Choice) -> dic
     """Prepare one patient, write it, and return its line of the manifest."""
     grid = scanned_on(line["grid"])
     with np.load(source / line["file"], allow_pickle=False) as stored:
+        if choice.ncct not in stored:
+            raise CohortError(f"{line['file']} has no {choice.ncct}; simulate the cohort with --counterfactual")
         head = as_volume(stored[choice.ncct].astype(np.float32), grid)
         truth = {name: stored[name].astype(np.float32) for name in KINDS}
     prepared = preprocess.prepare(head)
@@ -117,7 +121,7 @@ def patient_id(line: Mapping[str, Any]) -> str:
 
 def facts(line: Mapping[str, Any]) -> dict[str, Any]:
     """What training and evaluation want to know of a virtual patient."""
-    stroke = line["params"]["stroke"] or {}
+    stroke, focal = line["params"]["stroke"] or {}, line["params"]["focal"]
     return {
         "patient_id": patient_id(line),
         "seed": line["seed"],
@@ -130,5 +134,6 @@ def facts(line: Mapping[str, Any]) -> dict[str, Any]:
         "onset_h": stroke.get("onset"),
         "hypoperfused_ml": line["hypoperfused_ml"],
         "core_ml": line["core_ml"],
+        **{name: len(focal[name]) for name in ("lacunes", "old_infarcts", "haemorrhages")},
         "generator": line["generator"],
     }

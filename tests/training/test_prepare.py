@@ -10,7 +10,9 @@ from inference import preprocess
 from inference.maps import KINDS
 from tests import phantom
 from training import data, prepare
+from training.data import CohortError
 from training.prepare import Choice
+from training.simulate.cohort import WITHOUT_SIGNS
 from training.simulate.geometry import Grid, even
 
 GRID = Grid(even(20, 6.0, -56.0), 128, 128, 230.0 / 128, 6.0, tilt=12.0)
@@ -49,7 +51,10 @@ def line(seed: int) -> dict:
         "core_ml": 60.0,
         "grid": {"heights": GRID.heights, "matrix": 128, "spacing": GRID.spacing, "thickness": 6.0, "tilt": 12.0},
         "generator": "1",
-        "params": {"stroke": {"vessel": "M1", "side": "left", "onset": 5.0}},
+        "params": {
+            "stroke": {"vessel": "M1", "side": "left", "onset": 5.0},
+            "focal": {"lacunes": [{}, {}], "old_infarcts": [{}], "haemorrhages": []},
+        },
     }
 
 
@@ -59,6 +64,7 @@ def test_what_is_prepared_is_a_cohort_that_training_reads(raw: Path, tmp_path: P
     assert (first.patient_id, second.patient_id, first.severity, first.split) == ("VSIM-3", "VSIM-4", "severe", "train")
     assert first.slice_mm == pytest.approx(6.0 * np.cos(np.radians(12.0)))
     assert (first.facts["vessel"], first.facts["side"], first.facts["onset_h"]) == ("M1", "left", 5.0)
+    assert [first.facts[name] for name in ("lacunes", "old_infarcts", "haemorrhages")] == [2, 1, 0]
     arrays = data.read_arrays(first, list(KINDS))
     assert arrays.planes.shape == (8, 3, 256, 256)
     assert arrays.maps.shape == (8, 5, 256, 256)
@@ -90,9 +96,20 @@ def test_maps_lie_on_their_anatomy(raw: Path, tmp_path: Path):
 
 
 def test_a_counterfactual_head_takes_the_place_of_the_real_one(raw: Path, tmp_path: Path):
-    prepare.prepare(raw, tmp_path / "ready", Choice(ncct=prepare.WITHOUT_SIGNS))
+    prepare.prepare(raw, tmp_path / "ready", Choice(ncct=WITHOUT_SIGNS))
     arrays = data.read_arrays(data.read_cohort(tmp_path / "ready")[0], ["CBF"])
     assert np.abs(arrays.planes[:, 1][arrays.mask].astype(float) - (35 / 40 - 1)).mean() < 0.1
+
+
+def test_only_strokes_have_a_counterfactual_head_and_a_cohort_without_any_is_refused(raw: Path, tmp_path: Path):
+    manifest = raw / "manifest.jsonl"
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    lines[0]["params"]["stroke"] = None
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    prepare.prepare(raw, tmp_path / "ready", Choice(ncct=WITHOUT_SIGNS))
+    assert [one.seed for one in data.read_cohort(tmp_path / "ready")] == [line["seed"] for line in lines[1:]]
+    with pytest.raises(CohortError, match="simulate the cohort with --counterfactual"):
+        prepare.prepare(raw, tmp_path / "more", Choice(ncct="NCCT of another kind"))
 
 
 def test_patients_that_are_there_are_not_prepared_again(raw: Path, tmp_path: Path):

@@ -27,17 +27,20 @@ Class = Annotated[Severity | None, typer.Option(help="This class, instead of the
 def cohort(
     out: Annotated[Path, typer.Argument(help="Folder for the manifest and one file a patient.")],
     n: Annotated[int, typer.Option(min=1, help="How many patients.")] = 30,
-    seed: Annotated[int, typer.Option(min=0, help="First seed: train 0, validation 1000000, test 2000000.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="First seed: train 0, validation 1000000, test 2000000, external 3000000.")
+    ] = 0,
     mix: Mixed = "balanced",
     severity: Class = None,
     ncct_signal: Annotated[Signal, typer.Option(help="Water uptake 0, .15, .30 or .45.")] = "mid",
     matrix: Matrix = 256,
     step: Annotated[float, typer.Option(min=0.5, help="mm between slices, and their thickness.")] = 4.0,
     counterfactual: Annotated[bool, typer.Option(help="Also the NCCT without any sign of the stroke.")] = False,
+    repeat: Annotated[int, typer.Option(min=0, help="1, 2, ...: the same patients scanned again, other noise.")] = 0,
     processes: Annotated[int, typer.Option(min=1, help="Patients made at the same time.")] = 2,
 ) -> None:
     """Write patients SEED .. SEED + N - 1; those already in the manifest are kept."""
-    order = cohorts.Order(mix, severity, ncct_signal, matrix, step, counterfactual)
+    order = cohorts.Order(mix, severity, ncct_signal, matrix, step, counterfactual, repeat)
     try:
         manifest = cohorts.make_cohort(seed, n, order, out, processes)
     except ValueError as problem:

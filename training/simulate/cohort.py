@@ -22,6 +22,7 @@ from training.simulate.patient import Patient, make
 from training.simulate.render import SIGNAL, Signal
 
 MANIFEST = "manifest.jsonl"
+NCCT, WITHOUT_SIGNS = "NCCT", "NCCT without signs"  # names of arrays in the file of a patient
 VERSION = "1"  # of the generator's output; a change of any voxel changes it
 MATRICES = (128, 256, 512)
 LOWEST, COVERED = -76.0, 160.0  # mm: the first slice lies near the foramen magnum
@@ -29,7 +30,10 @@ LOWEST, COVERED = -76.0, 160.0  # mm: the first slice lies near the foramen magn
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to make. matrix: pixels a side over 230 mm; step: mm between slices and their thickness."""
+    """What to make. matrix: pixels a side over 230 mm; step: mm between slices and their thickness.
+
+    repeat: 1, 2, ... scans the same patients again, with other noise and other motion, for test against retest.
+    """
 
     mix: Mix = "balanced"
     severity: Severity | None = None
@@ -37,6 +41,7 @@ class Order:
     matrix: int = 256
     step: float = 4.0
     counterfactual: bool = False
+    repeat: int = 0
 
 
 def head_grid(patient: Patient, matrix: int = 256, step: float = 4.0) -> Grid:
@@ -92,9 +97,11 @@ def one(seed: int, order: Order, out: Path) -> dict[str, Any]:
     patient = make(seed, order.mix, order.severity)
     grid = head_grid(patient, order.matrix, order.step)
     arrays = {name: values.astype(np.float16) for name, values in patient.truth(grid).items()}
-    arrays["NCCT"] = as_hu(render.ncct(patient, grid, SIGNAL[order.signal]))
-    if order.counterfactual:
-        arrays["NCCT without signs"] = as_hu(render.ncct(patient, grid, render.COUNTERFACTUAL))
+    signs = {NCCT: SIGNAL[order.signal]}
+    if order.counterfactual and patient.params.stroke:
+        signs[WITHOUT_SIGNS] = render.COUNTERFACTUAL
+    heads = render.nccts(patient, grid, list(signs.values()), scan=order.repeat)
+    arrays |= {name: as_hu(hu) for name, hu in zip(signs, heads, strict=True)}
     name = f"{seed:08d}.npz"
     np.savez_compressed(out / name, **arrays)  # type: ignore[arg-type]  # numpy declares **kwds as bool
     return describe(patient, grid, order, name)
@@ -107,8 +114,9 @@ def as_hu(hu: np.ndarray) -> np.ndarray:
 
 
 def describe(patient: Patient, grid: Grid, order: Order, name: str) -> dict[str, Any]:
-    """One line of the manifest."""
-    return {
+    """One line of the manifest; a first scan says nothing of repeats."""
+    again = {"repeat": order.repeat} if order.repeat else {}
+    return again | {
         "seed": patient.params.seed,
         "file": name,
         "split": split_of(patient.params.seed),

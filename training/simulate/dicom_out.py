@@ -73,7 +73,7 @@ class Series:
         ds.Manufacturer, ds.ManufacturerModelName = self.vendor.manufacturer, self.vendor.model
         ds.DeviceSerialNumber, ds.SoftwareVersions = "0", "simulate"
         ds.SeriesInstanceUID = self.uid(self.vendor.model, self.name, "series")
-        ds.SeriesNumber, ds.SeriesDescription = self.number, self.description
+        ds.SeriesNumber, ds.SeriesDescription, ds.BodyPartExamined = self.number, self.description, "HEAD"
         ds.FrameOfReferenceUID, ds.PositionReferenceIndicator = self.uid("frame of reference"), ""
         stamp(ds, SCANNED + timedelta(minutes=self.number))
         return ds
@@ -156,7 +156,7 @@ def _order(grid: Grid, vendor: Vendor) -> range:
 def _ct_slice(series: Series, grid: Grid, index: int, number: int, kernel: str, kvp: int) -> Dataset:
     """A CT Image Storage instance without its pixels."""
     ds = series.header(CTImageStorage, number)
-    ds.Modality, ds.BodyPartExamined, ds.PatientPosition = "CT", "HEAD", "HFS"
+    ds.Modality, ds.PatientPosition = "CT", "HFS"
     ds.ImageType = list(series.vendor.image_type)
     ds.KVP, ds.ConvolutionKernel, ds.FilterType = kvp, series.vendor.kernels[kernel], "HEAD"
     ds.ScanOptions, ds.ProtocolName, ds.RotationDirection = "AXIAL MODE", "Head routine", "CW"
@@ -232,7 +232,7 @@ def _captures(series: Series, grid: Grid, kind: MapKind, values: np.ndarray) -> 
         del ds.FrameOfReferenceUID, ds.PositionReferenceIndicator
         ds.Modality, ds.ConversionType, ds.InstanceNumber = "CT", "WSD", number
         ds.ImageType = ["DERIVED", "SECONDARY", "OTHER", kind.name.upper()]
-        ds.SliceLocation = round(grid.heights[index], 6)
+        ds.SliceLocation, ds.PatientOrientation = round(grid.heights[index], 6), ""
         rgb = rainbow(np.clip(values[index] / kind.ceiling, 0, 1)) * (values[index] > 0)[..., None]
         rows, columns, _ = rgb.shape
         rgb[8 : rows - 8, columns - BAR - 4 : columns - 4] = rainbow(np.linspace(1, 0, rows - 16))[:, None]
@@ -276,4 +276,5 @@ def _parametric(series: Series, grid: Grid, kind: MapKind, values: np.ndarray) -
         voi_lut_transformations=[VOILUTTransformation(window_center=[kind.ceiling / 2], window_width=[kind.ceiling])],
     )
     ds.SeriesDescription, ds.SyntheticData, ds.ImageComments = series.description, "YES", MARK
+    ds.BodyPartExamined = "HEAD"
     yield ds

@@ -14,7 +14,6 @@ from training.simulate.geometry import Grid, head_box
 from training.simulate.params import Stroke
 from training.simulate.patient import Patient
 from training.simulate.render import HEAD_MARGIN, ncct
-from training.simulate.scanner import KERNELS
 from training.simulate.solution import BRAIN, transit_time
 
 NATIVE = ("brain", "cbf", "cbv", "delay", "dispersion")  # of the latent patient, that curves are made from
@@ -69,6 +68,7 @@ def frames(patient: Patient, grid: Grid, protocol: Protocol, scan: int = 0) -> I
     baseline = ncct(patient, grid, noise=False)
     voxels = _enhancing(patient, cropped)
     bank = kinetics.bank(patient.params.bolus, patient.params.blood.residue)
+    kernel = scanner.kernel_of(patient.params, "soft")
     noise = patient.streams.generator("ctp noise", Owner.APPEARANCE, repeat=scan)
     shifts = _motion(patient.streams.generator("ctp motion", Owner.APPEARANCE, repeat=scan), protocol)
     for time, (rows, columns) in zip(protocol.times, shifts / grid.spacing, strict=True):
@@ -77,7 +77,7 @@ def frames(patient: Patient, grid: Grid, protocol: Protocol, scan: int = 0) -> I
         hu = baseline + grid.whole(enhancement, 0.0)
         if protocol.motion:
             hu = scanner.shifted(hu, rows, columns)
-        hu = hu + scanner.noise(noise, hu, grid, protocol.noise, KERNELS["soft"])
+        hu = hu + scanner.noise(noise, hu, grid, protocol.noise, kernel)
         yield np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
 
 

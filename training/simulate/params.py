@@ -28,6 +28,7 @@ Severity = Literal["none", "mild", "severe"]
 Side = Literal["right", "left"]
 Kind = Literal["stroke", "normal", "oligaemia", "old infarct", "haemorrhage", "lacunes", "stenosis"]
 Residue = Literal["exponential", "box", "fermi", "gamma"]
+Scanner = Literal["usual", "other"]  # rows of scanner.KERNELS
 
 Mix = Literal["natural", "test", "balanced"]
 
@@ -66,10 +67,16 @@ class Population:
     tilted: float = 0.30
     noise: tuple[float, float] = (2.6, 4.4)
     residue: Residue = "exponential"
+    scanner: Scanner = "usual"
 
 
 HERE = Population()
-ELSEWHERE = Population(age=(61.0, 16.0), tilted=0.6, noise=(3.6, 5.4), residue="gamma")  # the external-like seeds
+ELSEWHERE = Population(age=(61.0, 16.0), tilted=0.6, noise=(3.6, 5.4), residue="gamma", scanner="other")
+
+
+def population_of(seed: int) -> Population:
+    """Where a patient comes from: the external-like seeds from elsewhere (design.md contract 18)."""
+    return ELSEWHERE if split_of(seed) == "external" else HERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +211,7 @@ def draw(seed: int, mix: Mix = "test", severity: Severity | None = None, attempt
     drawn = cast(Severity, str(first.choice(SEVERITIES, p=MIXES[mix])))  # attempts redraw the patient, never the class
     severity = severity or drawn
     random = Streams(seed, attempt).generator("parameters", Owner.ANATOMY, repeat=1)
-    population = ELSEWHERE if split_of(seed) == "external" else HERE
+    population = population_of(seed)
     sex: Literal["F", "M"] = "F" if random.random() < 0.5 else "M"
     age = float(np.clip(random.normal(*population.age), 22, 97))
     kind = "stroke" if severity != "none" else _pick(random, WITHOUT_STROKE)

@@ -5,6 +5,7 @@ clot and calcium. The infarct and the vessels' widening come from the latent pat
 read, so the image of a patient without a lesion knows nothing of the flow (tests hold this).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -20,7 +21,6 @@ from training.simulate.head import AIR_HU, paint
 from training.simulate.kinetics import DENSITY
 from training.simulate.params import PatientParams
 from training.simulate.patient import Patient
-from training.simulate.scanner import KERNELS
 from training.simulate.tissue import Tissue
 
 Signal = Literal["none", "low", "mid", "high"]
@@ -60,10 +60,30 @@ def ncct(
     noise: bool = True,
 ) -> np.ndarray:
     """(slices, rows, columns) float32 HU. scan: 0, 1, ... repeats the scan with other noise; noise=False: the mean."""
-    acquisition, reconstruction = patient.params.acquisition, KERNELS[kernel]
+    return nccts(patient, grid, (signs,), kernel, scan, noise)[0]
+
+
+def nccts(
+    patient: Patient,
+    grid: Grid,
+    several: Sequence[Signs],
+    kernel: str = "soft",
+    scan: int = 0,
+    noise: bool = True,
+) -> list[np.ndarray]:
+    """The same scan, noise and all, once for each of several signs; what does not depend on them is made once."""
     cropped = head_box(patient.deformation, grid, HEAD_MARGIN)
-    slabs = [_slab(patient, slab, signs) for _, slab in cropped.slabs()]
-    hu = grid_whole(cropped, scanner.reconstructed(torch.cat(slabs), grid.spacing, reconstruction))
+    slabs = [_slab(patient, slab, several) for _, slab in cropped.slabs()]
+    heads = [torch.cat(parts) for parts in zip(*slabs, strict=True)]
+    return [_scanned(patient, grid, cropped, head_SYX, kernel, scan, noise) for head_SYX in heads]
+
+
+def _scanned(
+    patient: Patient, grid: Grid, cropped: Grid, head_SYX: Tensor, kernel: str, scan: int, noise: bool
+) -> np.ndarray:
+    """What a scanner makes of a head in its box."""
+    acquisition, reconstruction = patient.params.acquisition, scanner.kernel_of(patient.params, kernel)
+    hu = grid_whole(cropped, scanner.reconstructed(head_SYX, grid.spacing, reconstruction))
     random = patient.streams.generator("ncct noise", Owner.APPEARANCE, repeat=scan)
     hu += scanner.beam_hardening(hu, acquisition.streaks, random if noise else None) * (hu > -300.0)
     if acquisition.motion:
@@ -82,21 +102,23 @@ def grid_whole(grid: Grid, cropped: Tensor) -> np.ndarray:
     return grid.whole(cropped, AIR_HU)
 
 
-def _slab(patient: Patient, grid: Grid, signs: Signs) -> Tensor:
-    """(slices, rows, columns) of the box before the scanner."""
+def _slab(patient: Patient, grid: Grid, several: Sequence[Signs]) -> list[Tensor]:
+    """(slices, rows, columns) of the box before the scanner, for each of several signs."""
     params = patient.params
     shape, look = patient.fields(Owner.ANATOMY), patient.fields(Owner.APPEARANCE)
     points = patient.deformation.points(grid)
     tissue = patient.tissue_at(points)
+    focal = patient.focal_at(points, tissue)
     flow = patient.at(("flow",), grid)[0] if params.stroke else None
-    brain = _inside(points, tissue, patient.focal_at(points, tissue), flow, params, signs, look)
-    hu = paint(head.outside(points, tissue, params.build, shape, look), tissue.inside, brain)
-    hu = paint(hu, tissue.cleft, CLEFT_HU + 300.0 * look.at("bone texture", points)[1].clamp(-1.5, 1.5))
-    hu = (
-        hu
-        + params.acquisition.cupping * torch.exp(tissue.table.clamp(max=0.0) / 5.0) * (tissue.table < 0) * tissue.inside
-    )
-    return grid.mean_of_planes(hu)
+    outside = head.outside(points, tissue, params.build, shape, look)
+    cleft = CLEFT_HU + 300.0 * look.at("bone texture", points)[1].clamp(-1.5, 1.5)
+    cupping = params.acquisition.cupping * torch.exp(tissue.table.clamp(max=0.0) / 5.0) * (tissue.table < 0)
+    planes = []
+    for signs in several:
+        hu = paint(outside, tissue.inside, _inside(points, tissue, focal, flow, params, signs, look))
+        hu = paint(hu, tissue.cleft, cleft) + cupping * tissue.inside
+        planes.append(grid.mean_of_planes(hu))
+    return planes
 
 
 def blood_hu(params: PatientParams) -> float:

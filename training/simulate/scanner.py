@@ -4,6 +4,7 @@ The grain of the noise is set in mm, not in pixels, after the real GE head of th
 quiet brain is .7 at .49 mm and .2 to .4 at .98 mm.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -15,6 +16,7 @@ from torch.nn import functional
 
 from training.simulate.geometry import Grid
 from training.simulate.head import AIR_HU
+from training.simulate.params import PatientParams, Scanner, population_of
 
 PROJECTED = 96  # pixels a side and, times 1.5, views: beam hardening is smooth, so it is computed coarsely
 REFERENCE_THICKNESS = 5.0  # mm at which the noise of an acquisition is stated
@@ -38,10 +40,17 @@ class Kernel:
     edge: float
 
 
-KERNELS = {
-    "soft": Kernel("soft", blur=0.50, grain=0.42, noise=1.0, edge=0.0),
-    "bone": Kernel("bone", blur=0.28, grain=0.26, noise=4.5, edge=0.9),
+_BONE = Kernel("bone", blur=0.28, grain=0.26, noise=4.5, edge=0.9)
+KERNELS: Mapping[Scanner, Mapping[str, Kernel]] = {
+    "usual": {"soft": Kernel("soft", blur=0.50, grain=0.42, noise=1.0, edge=0.0), "bone": _BONE},
+    # Smoother and blotchier, as an iterative reconstruction of a low dose is; the dose is Population.noise.
+    "other": {"soft": Kernel("smooth", blur=0.75, grain=0.62, noise=1.0, edge=0.0), "bone": _BONE},
 }
+
+
+def kernel_of(params: PatientParams, name: str) -> Kernel:
+    """The kernel of that name, "soft" or "bone", of the scanner in which the patient lies."""
+    return KERNELS[population_of(params.seed).scanner][name]
 
 
 def blurred(planes: Tensor, sd_pixels: float) -> Tensor:

@@ -1,5 +1,7 @@
 """Studies as DICOM: marked as simulated, right in space, read back by other software, in the habits of each vendor."""
 
+from pathlib import Path
+
 import numpy as np
 import pydicom
 import pytest
@@ -8,6 +10,7 @@ from pydicom.uid import CTImageStorage, ParametricMapStorage, SecondaryCaptureIm
 
 from inference import volume
 from inference.maps import KINDS
+from tests.dciodvfy import unexpected, unused
 from tests.training.simulate.conftest import small_grid
 from training.simulate import dicom_out
 from training.simulate.dicom_out import MARK
@@ -16,6 +19,11 @@ from training.simulate.render import ncct
 from training.simulate.vendors import VENDORS
 
 GRID = small_grid(tilt=12.0, slices=10, first=-20.0)
+LISTED = {  # kinds of object in tests/dciodvfy-allow-list.txt
+    CTImageStorage: "simulated ct",
+    SecondaryCaptureImageStorage: "simulated sc",
+    ParametricMapStorage: "simulated pm",
+}
 
 
 def hounsfield(ds: pydicom.Dataset) -> np.ndarray:
@@ -44,6 +52,46 @@ def test_simpleitk_reads_the_pixels_and_the_place_of_one_slice(series, tmp_path)
     image = sitk.ReadImage(str(tmp_path / "slice.dcm"))
     assert np.array_equal(sitk.GetArrayFromImage(image)[0], hounsfield(ds))
     assert np.allclose(image.GetOrigin(), ds.ImagePositionPatient, atol=1e-5)
+
+
+def test_dciodvfy_says_of_every_vendors_objects_what_is_listed_and_no_more(severe, tmp_path):
+    written: dict[str, list[Path]] = {kind: [] for kind in LISTED.values()}
+    for vendor in VENDORS:
+        grid = small_grid(tilt=12.0, slices=1)
+        for ds in dicom_out.study(severe, grid, dicom_out.WHAT, vendor, Protocol(frames=2)):
+            path = tmp_path / f"{ds.SOPInstanceUID}.dcm"
+            ds.save_as(path, enforce_file_format=True)
+            written[LISTED[ds.SOPClassUID]].append(path)
+    for kind, paths in written.items():
+        assert {message for path in paths for message in unexpected(kind, path)} == set(), kind
+        assert unused(kind, paths) == set(), kind
+
+
+def test_a_stroke_on_the_right_is_on_the_right_for_another_reader(severe, series, tmp_path):
+    """By SimpleITK, from the header of each slice: infarcted tissue is darker, and the Tmax of the lesion lies there.
+
+    Swapped sides are the most dangerous mistake here (simulation.md 7.2); the patient's right is negative in LPS.
+    """
+    assert severe.params.stroke.side == "right"
+    for vendor, datasets in series.items():
+        hu, x = (np.stack(parts) for parts in zip(*(read(ds, tmp_path) for ds in datasets), strict=True))
+        tissue = (hu > 15) & (hu < 50)
+        middle = np.median(x[tissue])
+        assert hu[tissue & (x < middle - 10)].mean() < hu[tissue & (x > middle + 10)].mean() - 0.5, vendor
+    tmax = (ds for ds in dicom_out.maps(severe, GRID, VENDORS["siemens-like"]) if "TMAX" in ds.ImageType[3])
+    seconds, x = (np.stack(parts) for parts in zip(*(read(ds, tmp_path) for ds in tmax), strict=True))
+    assert x[seconds > 6.0].mean() < -10.0
+
+
+def read(ds: pydicom.Dataset, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The rescaled values of a slice and the LPS x of its pixels, in mm."""
+    ds.save_as(folder / "slice.dcm", enforce_file_format=True)
+    image = sitk.ReadImage(str(folder / "slice.dcm"))
+    rows, columns = np.indices((ds.Rows, ds.Columns))
+    across, down = image.GetDirection()[:2]
+    spacing = image.GetSpacing()
+    x = image.GetOrigin()[0] + across * spacing[0] * columns + down * spacing[1] * rows
+    return sitk.GetArrayFromImage(image)[0].astype(float), x
 
 
 def test_every_instance_says_that_it_is_simulated(severe):

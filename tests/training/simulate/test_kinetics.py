@@ -39,6 +39,32 @@ def test_deconvolution_by_an_impulse_gives_back_the_residue_maximum():
     assert tmax[0] == 0.0
 
 
+@pytest.mark.parametrize("delay", [0, 2, 7])
+@pytest.mark.parametrize("mtt", [3.0, 6.0, 12.0])
+def test_an_impulse_gives_back_flow_and_delay_of_an_exponential(mtt, delay):
+    """Simulation.md section 9: to 1e-6 in flow and to a frame in Tmax, for 50 ml/100 g/min."""
+    frames = np.arange(60.0)
+    aif = np.zeros(60)
+    aif[0] = 100.0
+    unit = kinetics.DENSITY / kinetics.HAEMATOCRIT_FACTOR / 6000.0
+    tissue = 50.0 * unit * 100.0 * np.where(frames >= delay, np.exp(-np.clip(frames - delay, 0, None) / mtt), 0.0)
+    flow, tmax = block_circulant(tissue[None], aif, 1.0, finer=1)
+    assert flow[0] == pytest.approx(50.0, rel=1e-6)
+    assert tmax[0] == delay
+
+
+@pytest.mark.parametrize("knot", MEMBERS)
+def test_curves_of_an_exponential_residue_solve_the_equation_of_one_compartment(knot):
+    """Over each step the rise is the inflow, the dispersed AIF, less C / MTT; to a thousandth of the inflow's peak."""
+    mtt, scale = kinetics.MTT_KNOTS[knot], kinetics.DISPERSION_KNOTS[0]
+    curves, t = bank(BOLUS, "exponential"), kinetics.times()
+    kernel = t * np.exp(-t / scale)
+    inflow = np.convolve(curves.aif, kernel / kernel.sum())[: len(t)]
+    tissue = curves.curves[knot, 0]
+    balance = np.diff(tissue) / kinetics.STEP - (inflow[1:] - (tissue[1:] + tissue[:-1]) / 2 / mtt)
+    assert np.abs(balance).max() < 1e-3 * inflow.max()
+
+
 def test_zeroing_frequencies_is_truncating_singular_values_of_the_circulant_matrix():
     """100 random curves against the explicit SVD; 1e-4 relative."""
     random, frames, dt = np.random.default_rng(1), 30, 1.5

@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from training.simulate.params import MIXES, SPLITS, draw, from_json, split_of
+from training.simulate.anatomy import OCCLUSIONS
+from training.simulate.params import MIXES, SPLITS, PatientParams, draw, from_json, population_of, split_of
 
 
 def test_the_same_seed_is_the_same_patient():
@@ -47,10 +48,14 @@ def test_strokes_have_vessels_sides_and_ratios_of_their_class():
 
 
 def test_dense_clots_are_as_frequent_as_their_vessels_say():
-    """Half of the M1 clots are dense; 0.09 is three standard errors over about 300 of them."""
-    strokes = [draw(seed, severity="severe").stroke for seed in range(1000)]
-    dense = [stroke.clot is not None for stroke in strokes if stroke and stroke.vessel == "M1"]
-    assert np.mean(dense) == pytest.approx(0.5, abs=0.09)
+    """Over 2,000 strokes, to three standard errors of each share; a dense clot has the 64 +- 6 HU of the literature."""
+    strokes = [stroke for seed in range(2000) if (stroke := draw(seed, severity="severe").stroke)]
+    for vessel, occlusion in OCCLUSIONS.items():
+        dense = [stroke.clot is not None for stroke in strokes if stroke.vessel == vessel]
+        share = occlusion.hyperdense
+        assert np.mean(dense) == pytest.approx(share, abs=3 * (share * (1 - share) / len(dense)) ** 0.5), vessel
+    clots = [stroke.clot for stroke in strokes if stroke.clot is not None]
+    assert (np.mean(clots), np.std(clots)) == pytest.approx((64.0, 6.0), abs=0.7)
 
 
 def test_splits_do_not_overlap_and_name_every_seed():
@@ -59,9 +64,39 @@ def test_splits_do_not_overlap_and_name_every_seed():
     assert split_of(4_000_000) == "demo"
 
 
-def test_the_external_patients_come_from_another_scanner():
-    here, elsewhere = draw(0), draw(3_000_000)
-    assert (here.blood.residue, elsewhere.blood.residue) == ("exponential", "gamma")
+def drawn_from(split: str) -> list[PatientParams]:
+    return [draw(SPLITS[split].start + n) for n in range(1000)]
+
+
+def test_the_external_patients_come_from_another_scanner_and_another_population():
+    """Contract 18, over 1,000 patients: residue family, scanner, noise, tilt and age mix differ from those of test."""
+    here, elsewhere = drawn_from("test"), drawn_from("external")
+    assert {params.blood.residue for params in here} == {"exponential"}
+    assert {params.blood.residue for params in elsewhere} == {"gamma"}
+    assert {population_of(params.seed).scanner for params in here} == {"usual"}
+    assert {population_of(params.seed).scanner for params in elsewhere} == {"other"}
+    for measured, least in ((age, -9.5), (noise, 0.8), (tilted, 0.2)):
+        difference = np.mean([measured(params) for params in elsewhere]) - np.mean([measured(p) for p in here])
+        assert difference / least == pytest.approx(1.2, abs=0.5), measured
+
+
+def test_training_and_test_patients_come_from_the_same_place():
+    """Three standard errors of a difference of means over 1,000 patients each."""
+    train, test = drawn_from("train"), drawn_from("test")
+    for measured, within in ((age, 2.0), (noise, 0.08), (tilted, 0.07)):
+        assert np.mean([measured(p) for p in train]) == pytest.approx(np.mean([measured(p) for p in test]), abs=within)
+
+
+def age(params: PatientParams) -> float:
+    return params.age
+
+
+def noise(params: PatientParams) -> float:
+    return params.acquisition.noise
+
+
+def tilted(params: PatientParams) -> float:
+    return float(params.pose.tilt > 0)
 
 
 def test_an_unknown_mix_is_named():
