@@ -6,16 +6,20 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from inference.refusal import Refused
 from inference.regions import HYPOPERFUSED
 from inference.weights import WeightsError
+from training import bench as benchmark
 from training import describe as description
 from training import evaluate as evaluation
 from training import prepare as preparation
 from training import recipe as recipes
+from training import thin as thin_slices
 from training import train as trainer
 from training import untrained as random_weights
 from training.data import CohortError
 from training.simulate.cli import app as simulate
+from training.simulate.cohort import NCCT, WITHOUT_SIGNS
 from training.statistics import DRAWS
 
 app = typer.Typer(
@@ -59,11 +63,14 @@ def train(
         Path, typer.Argument(help="Folder with manifest.jsonl and a file for each patient.", exists=True)
     ],
     out: Annotated[Path, typer.Argument(help="Folder for the checkpoint, the curves and the best weights.")],
+    start: Annotated[
+        Path | None, typer.Option(help="Weights to begin with, of an earlier recipe.", exists=True)
+    ] = None,
 ) -> None:
     """Train a generator, or go on where the checkpoint in OUT ends; several GPUs: torchrun ... -m training train."""
     try:
-        best = trainer.train(recipes.load(recipe), cohort, out)
-    except (recipes.RecipeError, CohortError) as problem:
+        best = trainer.train(recipes.load(recipe), cohort, out, start)
+    except (recipes.RecipeError, WeightsError, CohortError) as problem:
         typer.echo(problem, err=True)
         raise typer.Exit(2) from None
     typer.echo(f"the weights of the best epoch are in {best}")
@@ -78,8 +85,12 @@ def prepare_(
     processes: Annotated[int, typer.Option(min=1, help="Patients prepared at the same time.")] = 2,
 ) -> None:
     """Put virtual patients through the node's own preprocessing; those in the manifest already are kept."""
-    choice = preparation.Choice(slices, preparation.WITHOUT_SIGNS if counterfactual else preparation.NCCT)
-    typer.echo(f"prepared: {preparation.prepare(source, out, choice, processes)}")
+    choice = preparation.Choice(slices, WITHOUT_SIGNS if counterfactual else NCCT)
+    try:
+        typer.echo(f"prepared: {preparation.prepare(source, out, choice, processes)}")
+    except CohortError as problem:
+        typer.echo(problem, err=True)
+        raise typer.Exit(2) from None
 
 
 @app.command()
@@ -92,6 +103,9 @@ def evaluate(
         Path | None, typer.Option(help="Its split validation fixes the threshold of presence.")
     ] = None,
     counterfactual: Annotated[Path | None, typer.Option(help="COHORT prepared with --counterfactual.")] = None,
+    retest: Annotated[
+        Path | None, typer.Option(help="The patients of COHORT from `simulate cohort --repeat 1`, prepared.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Which patients of COHORT: test or external.")] = "test",
     tmax_threshold: Annotated[float, typer.Option(help="s; chosen on validation patients.")] = HYPOPERFUSED,
     threads: Annotated[int, typer.Option(min=1, help="Of the engine; part of the result.")] = 1,
@@ -107,6 +121,7 @@ def evaluate(
         train_cohort=train_cohort,
         validation=validation,
         counterfactual=counterfactual,
+        retest=retest,
         split=split,
         tmax_threshold=tmax_threshold,
         threads=threads,
@@ -119,6 +134,32 @@ def evaluate(
     except (WeightsError, CohortError, evaluation.EvaluationError) as problem:
         typer.echo(problem, err=True)
         raise typer.Exit(2) from None
+
+
+@app.command()
+def thin(
+    weights: Annotated[Path, typer.Argument(help="Folder with model.safetensors and manifest.json.")],
+    out: Annotated[Path, typer.Argument(help="Folder for thin.json, thin.md and pictures/thin.png.")],
+    seed: Annotated[int, typer.Option(min=0, help="A stroke that is never trained on, from 2000000.")] = (
+        thin_slices.SEED
+    ),
+    slice_mm: Annotated[float, typer.Option(min=0.5, help="Between slices, and their thickness.")] = 1.0,
+) -> None:
+    """Lay the maps of a virtual head in 161 thin slices beside the truth: sagittal and coronal planes, and figures."""
+    try:
+        typer.echo(f"the report is in {thin_slices.thin(thin_slices.Request(weights, out, seed, slice_mm))}")
+    except (WeightsError, thin_slices.ThinError, Refused) as problem:
+        typer.echo(problem, err=True)
+        raise typer.Exit(2) from None
+
+
+@app.command()
+def bench(
+    rounds: Annotated[int, typer.Option(min=1, help="Updates of each case that are timed.")] = 5,
+    batch: Annotated[int, typer.Option(min=1, help="Slices in one update.")] = 8,
+) -> None:
+    """Time updates of several widths and precisions on this machine, side by side."""
+    benchmark.show(benchmark.bench(rounds=rounds, batch=batch), Console())
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from inference import weights
 from inference.engine import Engine, load_engine
 from inference.regions import HYPOPERFUSED
 from inference.weights import Manifest
-from training import bars, baselines, data, pictures, report, scores, summary
+from training import bars, baselines, data, pictures, report, retest, scores, summary
 from training.baselines import SIMILARITY_ONLY, Baseline
 from training.data import Arrays, CohortError, Patient
 from training.scores import NEEDED, Case, Score
@@ -30,6 +30,7 @@ from training.summary import Draws, Row
 METRICS, REPORT, PICTURES = "metrics.json", "report.md", "pictures"
 CANDIDATES = (4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 7.5, 8.0, 9.0)  # s, operating points shown for the validation patients
 
+In = TypeVar("In")
 Out = TypeVar("Out")
 
 
@@ -43,6 +44,7 @@ class Request:
 
     train_cohort: its split "train" is what the baselines are fitted on. validation: its split "validation" fixes the
     threshold of infarct presence. counterfactual: the patients of `cohort` without a sign of the stroke in their CT.
+    retest: the patients of `cohort` scanned again.
     tmax_threshold: s, above which a predicted Tmax is hypoperfused; the truth is always judged at 6 s.
     threads: of the engine, part of the result; workers: patients in memory at a time, no part of it.
     """
@@ -53,6 +55,7 @@ class Request:
     train_cohort: Path | None = None
     validation: Path | None = None
     counterfactual: Path | None = None
+    retest: Path | None = None
     split: str = "test"
     tmax_threshold: float = HYPOPERFUSED
     threads: int = 1
@@ -100,7 +103,8 @@ def evaluate(request: Request) -> Path:
     patients = _patients(request.cohort, request.split)
     train = _patients(request.train_cohort, "train") if request.train_cohort else []
     validation = _patients(request.validation, "validation") if request.validation else []
-    without = _counterparts(request.counterfactual, patients, request.split) if request.counterfactual else []
+    without = _counterparts(request.counterfactual, patients, with_infarct, "stroke") if request.counterfactual else []
+    again = _scanned_twice(request.retest, patients) if request.retest else []
     virtual = _virtual({"the evaluated cohort": patients, "training": train, "validation": validation})
     trivial = baselines.fit(track(train, "baselines"), model.kinds) if train else {}
     by_threshold = _sweep(model, validation, request.workers)
@@ -108,7 +112,8 @@ def evaluate(request: Request) -> Path:
         patients, lambda patient: _score(model, patient, trivial), f"{request.split} patients", request.workers
     )
     bare = _each(without, model.regions_score, "counterfactual", request.workers)
-    rows = _rows(request, model, found, bare, by_threshold)
+    twice = _each(again, lambda pair: _compare_scans(model, *pair), "retest", request.workers)
+    rows = _rows(request, model, found, bare, twice, by_threshold)
     about = _about(request, model, patients, virtual)
     _write(request.out, model, found, rows, about)
     return request.out / REPORT
@@ -132,13 +137,28 @@ def _patients(folder: Path, split: str) -> list[Patient]:
     return found
 
 
-def _counterparts(folder: Path, patients: Sequence[Patient], split: str) -> list[Patient]:
-    """Those with an infarct of whom the evaluated cohort has the real scan."""
+def _counterparts(
+    folder: Path, patients: Sequence[Patient], wanted: Callable[[Patient], bool], name: str
+) -> list[Patient]:
+    """Other scans of the evaluated patients, of those who are wanted."""
     known = {patient.patient_id for patient in patients}
-    found = [one for one in _patients(folder, split) if one.patient_id in known and with_infarct(one)]
+    found = [one for one in _patients(folder, patients[0].split) if one.patient_id in known and wanted(one)]
     if not found:
-        raise CohortError(f"{folder} holds no stroke of the evaluated cohort; prepare the same patients again")
+        raise CohortError(f"{folder} holds no {name} of the evaluated cohort; prepare the same patients again")
     return found
+
+
+def _scanned_twice(folder: Path, patients: Sequence[Patient]) -> list[tuple[Patient, Patient]]:
+    """Evaluated patients beside their other scan; raises CohortError where it is the same scan again."""
+    first = {patient.patient_id: patient for patient in patients}
+    pairs = [(first[one.patient_id], one) for one in _counterparts(folder, patients, lambda _: True, "patient")]
+    for once, again in pairs:
+        if data.digest([once]) == data.digest([again]):
+            raise CohortError(
+                f"{folder} holds the first scan of {once.patient_id} once more; a second one comes from "
+                "`simulate cohort --repeat 1`"
+            )
+    return pairs
 
 
 def _virtual(groups: Mapping[str, Sequence[Patient]]) -> bool:
@@ -150,7 +170,7 @@ def _virtual(groups: Mapping[str, Sequence[Patient]]) -> bool:
     return kinds.pop()
 
 
-def _each(patients: Sequence[Patient], work: Callable[[Patient], Out], words: str, workers: int) -> list[Out]:
+def _each(patients: Sequence[In], work: Callable[[In], Out], words: str, workers: int) -> list[Out]:
     """What `work` makes of every patient, in their order, with a progress bar; `workers` patients at a time."""
     with ThreadPoolExecutor(workers) as pool:
         return list(track(pool.map(work, patients), words, total=len(patients))) if patients else []
@@ -170,6 +190,13 @@ def _score(model: Model, patient: Patient, trivial: Mapping[str, Baseline]) -> S
     return Score(patient, mine, theirs)
 
 
+def _compare_scans(model: Model, first: Patient, second: Patient) -> Score:
+    """How the predictions from two scans of a patient differ."""
+    once, again = (scores.open_case(patient, model.kinds) for patient in (first, second))
+    before, after = (case.find(model.predict(case.arrays), model.threshold) for case in (once, again))
+    return Score(second, retest.apart(before, once.mask, after, again.mask), {})
+
+
 def _of_baseline(case: Case, name: str, baseline: Baseline) -> scores.Figures:
     return scores.of_baseline(case, baseline.predict(case.arrays), HYPOPERFUSED, unitless=name in SIMILARITY_ONLY)
 
@@ -179,6 +206,7 @@ def _rows(
     model: Model,
     found: Sequence[Score],
     without: Sequence[Score],
+    twice: Sequence[Score],
     by_threshold: Mapping[float, Sequence[Score]],
 ) -> list[Row]:
     draws = Draws(request.seed, request.draws)
@@ -186,6 +214,7 @@ def _rows(
         *summary.presence(found, by_threshold.get(model.threshold, []), draws),
         *summary.summarise(found, model.kinds, draws),
         *summary.counterfactual(found, without, draws),
+        *summary.retest(twice, draws),
         *summary.operating_points(by_threshold, draws),
     ]
 

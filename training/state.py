@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.optim import Adam
 
+from inference import weights
 from inference.models.magic import Magic
 from training.curves import Row
 from training.discriminators import Discriminators
@@ -62,11 +63,17 @@ class State:
         return {name: part for name, part in parts.items() if part is not None}
 
 
-def begin(recipe: Recipe, device: torch.device) -> State:
-    """Untrained networks and their optimisers, the same for the same seed; without lambda no discriminators."""
+def begin(recipe: Recipe, device: torch.device, start: Path | None = None) -> State:
+    """Networks and their optimisers, the same for the same seed; without lambda no discriminators.
+
+    start: a folder of weights that the generator has at first, made by a recipe with the same [model] and kinds;
+        without it the generator is untrained.
+    """
     torch.manual_seed(recipe.training.seed)
     maps, model = len(recipe.data.kinds), recipe.model
     generator = Magic(maps, model.width, model.norm).to(device)
+    if start:
+        generator.load_state_dict(_fitting(start, recipe))
     judges = None
     if "adversarial" in recipe.loss.lambdas:
         judges = Discriminators(maps, model.discriminator_width, model.norm).to(device)
@@ -77,6 +84,15 @@ def begin(recipe: Recipe, device: torch.device) -> State:
         generator_optimiser=_adam(generator, recipe),
         discriminator_optimiser=_adam(judges, recipe) if judges else None,
     )
+
+
+def _fitting(start: Path, recipe: Recipe) -> dict[str, torch.Tensor]:
+    """The tensors of a folder of weights; raises RecipeError where they are those of another generator."""
+    manifest, tensors = weights.load(start)
+    theirs = (manifest.width, manifest.norm, manifest.kinds)
+    if theirs != (ours := (recipe.model.width, recipe.model.norm, recipe.data.kinds)):
+        raise RecipeError(f"{start} has width, norm and kinds {theirs}, the recipe {ours}; start from fitting weights")
+    return tensors
 
 
 def _adam(module: nn.Module, recipe: Recipe) -> Adam:

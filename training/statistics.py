@@ -93,6 +93,29 @@ def paired_bootstrap(
     return Interval(difference(np.arange(len(ours))), *_percentiles(drawn, level))
 
 
+def permuted(
+    patients: np.ndarray, statistic: Statistic, *, seed: int = 0, draws: int = DRAWS, level: float = LEVEL
+) -> Interval:
+    """What a statistic is where the last column means nothing: its mean over permutations, and the range of most.
+
+    patients: (patients, columns); the last column is dealt out anew among the patients in every draw.
+    """
+    random = np.random.default_rng(seed)
+    drawn = [
+        float(statistic(np.column_stack([patients[:, :-1], random.permutation(patients[:, -1])]))) for _ in range(draws)
+    ]
+    return Interval(float(np.mean(drawn)), *_percentiles(drawn, level))
+
+
+def repeatability(differences: np.ndarray) -> float:
+    """What two measurements of one patient differ by at most in 95 % of patients; differences: (patients, ...).
+
+    1.96 times the root of twice the variance within patients, which is half the mean squared difference.
+    Source: Bland and Altman, Stat Methods Med Res 1999;8:135-160.
+    """
+    return _z(0.95) * sqrt(float(np.mean(differences**2)))
+
+
 def _samples(count: int, seed: int, draws: int) -> np.ndarray:
     """(draws, count) indices of patients, with replacement."""
     if count == 0:

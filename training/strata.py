@@ -2,12 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from training.data import Patient
 from training.scores import Score
 
 ALL = "all"
-SAID = ("everyone", "infarct")  # strata whose groups need no further word
+FOCAL = ("lacunes", "old_infarcts", "haemorrhages")  # facts that count what a patient has beside the acute stroke
+SAID = ("everyone", "infarct", *FOCAL)  # strata whose groups need no further word
 STROKE = frozenset({"mild", "severe"})
 ORDER = (ALL, "none", "mild", "severe", "without infarct", "with infarct", "< 3 h", "3 to 6 h", "> 6 h")
 
@@ -31,6 +33,12 @@ def _vessel(patient: Patient) -> str | None:
     return patient.facts.get("vessel") if with_infarct(patient) else None
 
 
+def _having(fact: str, patient: Patient) -> str | None:
+    """With or without what a fact counts; in neither group where the fact is not known."""
+    count = patient.facts.get(fact)
+    return None if count is None else f"{'with' if count else 'without'} {fact.replace('_', ' ')}"
+
+
 STRATA: Mapping[str, Callable[[Patient], str | None]] = {  # the group of a patient, None where it is in none of them
     "everyone": lambda _: ALL,
     "class": lambda patient: patient.severity,
@@ -38,6 +46,7 @@ STRATA: Mapping[str, Callable[[Patient], str | None]] = {  # the group of a pati
     "onset": _onset,
     "vessel": _vessel,
     "kind": lambda patient: patient.facts.get("kind"),
+    **{fact: partial(_having, fact) for fact in FOCAL},
 }
 
 

@@ -12,13 +12,14 @@ import numpy as np
 from training.baselines import SIMILARITY_ONLY
 from training.metrics import AREAS, POINTWISE, WINDOWED, auc
 from training.scores import LEVELLED, NAN, Figures, Score
-from training.statistics import DRAWS, Statistic, bootstrap, paired_bootstrap
+from training.statistics import DRAWS, Statistic, bootstrap, paired_bootstrap, permuted, repeatability
 from training.strata import ALL, STRATA, groups, with_infarct
 
 MODEL = "model"
 ABSTRACT_ACCURACY = 0.875  # of infarct presence in patients, stated in the abstract 000; clinical, another cohort
 SIGNS, BARE = "with signs", "without signs"  # what a counterfactual compares
 CHOSEN_ON = "validation patients"  # whose accuracy is therefore too good
+SHUFFLED = "shuffled labels"
 SCORE = "predicted_hypoperfused_ml"  # what presence is judged by
 
 
@@ -86,6 +87,13 @@ MIRRORED = Figure("dice_hypoperfused", ("dice_mirrored",))
 FALSE = Figure("false_hypoperfused_ml (median)", ("false_hypoperfused_ml",), np.median)
 BIASES = plain("bias_hypoperfused_ml", "bias_core_ml")
 VOLUMES = plain("true_hypoperfused_ml", SCORE, "true_core_ml", "predicted_core_ml")
+AGAIN = (
+    *plain("difference_hypoperfused_ml"),
+    Figure("repeatability_hypoperfused_ml", ("difference_hypoperfused_ml",), repeatability),
+    *plain("difference_core_ml"),
+    Figure("repeatability_core_ml", ("difference_core_ml",), repeatability),
+    *REGIONS,
+)
 PRESENCE = Figure("auc", (SCORE, "with_infarct"), lambda values: auc(values[:, 0], values[:, 1]))
 
 
@@ -190,9 +198,14 @@ def best_threshold(volumes: np.ndarray, labels: np.ndarray) -> float:
 
 
 def presence(scores: Sequence[Score], validation: Sequence[Score], draws: Draws) -> Iterator[Row]:
-    """AUC, and the accuracy at the threshold that suits the validation patients best; without them AUC alone."""
+    """AUC, also of shuffled labels, and the accuracy at the threshold that suits the validation patients best.
+
+    Without validation patients there is no accuracy.
+    """
     patients = figures_of(scores, MODEL)
     yield row("presence", ALL, MODEL, PRESENCE, patients, draws)
+    chance = permuted(values_of(patients, PRESENCE), PRESENCE.statistic, seed=draws.seed, draws=draws.count)
+    yield Row("presence", ALL, SHUFFLED, PRESENCE.title, len(patients), chance.value, chance.low, chance.high)
     if not validation:
         return
     known = figures_of(validation, MODEL)
@@ -217,6 +230,13 @@ def counterfactual(real: Sequence[Score], without: Sequence[Score], draws: Draws
         for source, scores in ((SIGNS, seen), (BARE, without)):
             for group, members in groups(filter(lambda score: with_infarct(score.patient), scores), stratum).items():
                 yield from _rows("counterfactual", group, source, figures, figures_of(members, MODEL), draws)
+
+
+def retest(twice: Sequence[Score], draws: Draws) -> Iterator[Row]:
+    """How the predictions from a second scan of the same patients differ from those of the first."""
+    for stratum in ("everyone", "class"):
+        for group, members in groups(twice, stratum).items():
+            yield from _rows("retest", group, MODEL, AGAIN, figures_of(members, MODEL), draws)
 
 
 def operating_points(by_threshold: Mapping[float, Sequence[Score]], draws: Draws) -> Iterator[Row]:

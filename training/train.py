@@ -34,11 +34,14 @@ class Work:
     out: Path
 
 
-def train(recipe: Recipe, cohort: Path, out: Path) -> Path:
-    """Train on a cohort, or go on where the checkpoint in `out` ends. Returns the folder of the best weights."""
+def train(recipe: Recipe, cohort: Path, out: Path, start: Path | None = None) -> Path:
+    """Train on a cohort, or go on where the checkpoint in `out` ends. Returns the folder of the best weights.
+
+    start: weights to begin with, of an earlier recipe.
+    """
     with team.join(recipe.training.device) as members:
         work = _prepare(recipe, cohort, out, members)
-        now = state.begin(recipe, members.device)
+        now = state.begin(recipe, members.device, start)
         state.resume(out, now, recipe, work.data_digest)
         updates = Updates(recipe, members, now)
         epochs = range(len(now.history), recipe.training.epochs)

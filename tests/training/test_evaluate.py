@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +24,8 @@ from training.summary import Row
 
 TEST, VALIDATION = 2_000_000, 1_000_000
 FACTS = {  # by class; a second stroke of a class comes late
-    "none": {"kind": "lacunes", "onset_h": None, "vessel": None},
-    "mild": {"kind": "stroke", "onset_h": 2.0, "vessel": "M1"},
+    "none": {"kind": "lacunes", "onset_h": None, "vessel": None, "lacunes": 3},
+    "mild": {"kind": "stroke", "onset_h": 2.0, "vessel": "M1", "lacunes": 0},  # of severe ones it is not known
     "severe": {"kind": "stroke", "onset_h": 4.5, "vessel": "ICA"},
 }
 QUICK = {"draws": 40, "threads": 1}
@@ -45,19 +46,32 @@ class Oracle:
     """An engine that knows the truth of a cohort by its planes, and says what a transform makes of it."""
 
     def __init__(self, manifest: weights.Manifest, folder: Path, transform: Transform):
-        self.manifest, self.transform, self.known = manifest, transform, {}
+        self.manifest, self.known = manifest, {}
         for patient in data.read_cohort(folder):
             arrays = data.read_arrays(patient, manifest.kinds)
             for planes, maps in zip(arrays.planes, arrays.maps.astype(np.float32), strict=True):
                 learnt = [KINDS[kind].normalise(values) for kind, values in zip(manifest.kinds, maps, strict=True)]
-                self.known[key(planes)] = np.stack(learnt)
+                self.known[key(planes)] = transform(np.stack(learnt))
 
     def run(self, planes: np.ndarray) -> np.ndarray:
-        return np.stack([self.transform(self.known[key(slab.astype(np.float16))]) for slab in planes])
+        return np.stack([self.known[key(slab.astype(np.float16))] for slab in planes])
 
 
 def key(planes: np.ndarray) -> str:
     return hashlib.sha256(planes.tobytes()).hexdigest()
+
+
+def scan_again(source: Path, folder: Path) -> Path:
+    """The patients of a cohort with other noise, on a grid that lies three rows higher."""
+    shutil.copytree(source, folder)
+    for patient in data.read_cohort(folder):
+        with np.load(patient.path) as stored:
+            arrays = {name: stored[name] for name in stored}
+        moved = {name: np.roll(arrays[name], 3, axis=-2) for name in ("planes", "maps", "mask")}
+        noise = np.random.default_rng(patient.seed).normal(0, 0.05, moved["planes"].shape)
+        noisy = np.where(moved["mask"][:, None], moved["planes"] + noise, -1.0).clip(-1, 1).astype(np.float16)
+        np.savez_compressed(patient.path, **{**arrays, **moved, "planes": noisy})
+    return folder
 
 
 def mirror(maps: np.ndarray) -> np.ndarray:
@@ -74,17 +88,20 @@ def folders(tmp_path_factory) -> dict[str, Path]:
         "cohort": write(root / "test", range(TEST, TEST + 6), "test"),
         "train_cohort": write(root / "train", range(3), "train"),
         "validation": write(root / "validation", range(VALIDATION, VALIDATION + 3), "validation"),
+        "retest": scan_again(root / "test", root / "retest"),
     }
 
 
 @pytest.fixture
-def oracle(folders, monkeypatch) -> Callable[[Transform], None]:
-    """Put an oracle in the place of the engine."""
+def oracle(folders, monkeypatch) -> Callable[..., None]:
+    """Put an oracle in the place of the engine; again: what it makes of the truth of a second scan."""
 
-    def put(transform: Transform) -> None:
+    def put(transform: Transform, again: Transform | None = None) -> None:
         def load(manifest: weights.Manifest, state: object, threads: int) -> Oracle:
             engine = Oracle(manifest, folders["cohort"], transform)
             engine.known |= Oracle(manifest, folders["validation"], transform).known
+            if again is not None:
+                engine.known |= Oracle(manifest, folders["retest"], again).known
             return engine
 
         monkeypatch.setattr(evaluate, "load_engine", load)
@@ -124,6 +141,9 @@ def test_the_truth_scores_perfectly(folders, oracle, tmp_path):
         assert one(rows, "regions", "all", figure).value == 1.0
     assert one(rows, "presence", "all", "auc").value == 1.0
     assert one(rows, "presence", "all", "accuracy").value == 1.0
+    chance = one(rows, "presence", "all", "auc", "shuffled labels")
+    assert chance.low < 0.5 < chance.high
+    assert chance.value == pytest.approx(0.5, abs=0.15)  # 40 draws of six patients: three standard errors
     assert one(rows, "regions", "all", "false_hypoperfused_ml (median)").value == 0.0
     for kind in KINDS:
         assert one(rows, "errors", "all", kind).value == pytest.approx(0.0, abs=0.01)
@@ -156,16 +176,53 @@ def test_nothing_predicted_is_the_zero_baseline(folders, oracle, tmp_path):
     assert one(rows, "baselines: regions", "all", "side_right_of_found").n == 0
 
 
+def test_the_truth_of_two_scans_is_the_same_wherever_their_grids_lie(folders, oracle, tmp_path):
+    oracle(lambda maps: maps, again=lambda maps: maps)
+    rows = run(folders, tmp_path, "retest")
+    for group, n in (("all", 6), ("class none", 2), ("class severe", 2)):
+        for figure in ("difference", "repeatability"):
+            found = one(rows, "retest", group, f"{figure}_hypoperfused_ml")
+            assert (found.n, found.value, found.low, found.high) == (n, 0.0, 0.0, 0.0)
+    for figure in ("dice_hypoperfused", "dice_core"):
+        found = one(rows, "retest", "all", figure)
+        assert (found.n, found.value) == (4, 1.0)  # nobody else has a region
+
+
+def test_what_is_not_found_again_is_a_difference(folders, oracle, tmp_path):
+    """Repeatability by hand: 1.96 times the root mean square of what was lost."""
+    oracle(lambda maps: maps, again=lambda maps: np.full_like(maps, -1.0))
+    rows = run(folders, tmp_path, "retest")
+    lost = [one(rows, "volumes", f"class {name}", "true_hypoperfused_ml").value for name in ("mild", "severe")]
+    assert one(rows, "retest", "class mild", "difference_hypoperfused_ml").value == pytest.approx(-lost[0], rel=1e-3)
+    expected = 1.959964 * np.sqrt(np.mean(np.square([0.0, *lost])))
+    assert one(rows, "retest", "all", "repeatability_hypoperfused_ml").value == pytest.approx(expected, rel=1e-2)
+    assert one(rows, "retest", "all", "dice_core").value == 0.0
+
+
+def test_the_first_scan_is_no_retest(folders, tmp_path):
+    with pytest.raises(CohortError, match=f"first scan of VSIM-{TEST} once more.*--repeat 1"):
+        evaluate.evaluate(Request(folders["weights"], folders["cohort"], tmp_path, retest=folders["cohort"]))
+
+
+def test_a_retest_of_other_patients_is_refused(folders, tmp_path):
+    other = write(tmp_path / "other", range(TEST + 10, TEST + 13), "test")
+    with pytest.raises(CohortError, match="no patient of the evaluated cohort"):
+        evaluate.evaluate(Request(folders["weights"], folders["cohort"], tmp_path, retest=other))
+
+
 def test_every_row_counts_the_patients_it_is_made_of(measured):
     rows = rows_of(measured)
     expected = {"all": 6, "class none": 2, "class mild": 2, "class severe": 2}
     expected |= {"with infarct": 4, "without infarct": 2, "onset < 3 h": 2, "onset 3 to 6 h": 2}
     expected |= {"vessel M1": 2, "vessel ICA": 2, "kind stroke": 4, "kind lacunes": 2}
+    expected |= {"with lacunes": 2, "without lacunes": 2}
     assert {row.group: row.n for row in rows if (row.table, row.figure) == ("errors", "Tmax")} == expected
     assert one(rows, "regions", "all", "side_right").n == 4
     assert one(rows, "presence", "all", "threshold_ml", "validation patients").n == 3
     assert one(rows, "counterfactual", "with infarct", "dice_core", "without signs").n == 4
     assert one(rows, "operating point", "class none", "false_hypoperfused_ml (median)", "6 s").n == 1
+    assert one(rows, "presence", "all", "auc", "shuffled labels").n == 6
+    assert one(rows, "retest", "class mild", "repeatability_core_ml").n == 2
 
 
 def test_intervals_hold_their_estimates(measured):

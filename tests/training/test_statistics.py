@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from training import statistics
-from training.statistics import bootstrap, kappa, paired_bootstrap, wilson
+from training.metrics import auc
+from training.statistics import bootstrap, kappa, paired_bootstrap, permuted, repeatability, wilson
 
 TABLE_1 = {  # question: agreements, ratings, printed percentage and interval (models.md 2.3; Q3 has 139 ratings, A22)
     "1": (113, 140, 80.71, 73.39, 86.39),
@@ -96,6 +97,34 @@ def test_the_paired_difference_is_of_the_statistic():
 def test_pairs_of_different_length_are_refused():
     with pytest.raises(ValueError, match="got 3 and 2"):
         paired_bootstrap(np.zeros(3), np.zeros(2))
+
+
+def test_the_auc_of_shuffled_labels_is_a_half_within_the_range_of_theory():
+    """Mann and Whitney: variance (m + n + 1) / (12 m n) for m of one kind and n of the other."""
+    volumes = np.random.default_rng(0).gamma(1.0, 80.0, 300)
+    patients = np.stack([volumes, volumes > np.median(volumes)], axis=1)
+    statistic = lambda values: auc(values[:, 0], values[:, 1])  # noqa: E731
+    assert statistic(patients) == 1.0
+    found = permuted(patients, statistic, seed=1)
+    half = 1.96 * np.sqrt(301 / (12 * 150 * 150))
+    assert found.value == pytest.approx(0.5, abs=0.01)
+    assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half), abs=0.1 * half)
+    assert found.excludes(1.0)
+
+
+def test_permutations_are_the_same_for_the_same_seed():
+    patients = np.random.default_rng(0).normal(size=(20, 2))
+    statistic = lambda values: float((values[:, 0] * values[:, 1]).sum())  # noqa: E731
+    assert permuted(patients, statistic, seed=3) == permuted(patients, statistic, seed=3)
+    assert permuted(patients, statistic, seed=3) != permuted(patients, statistic, seed=4)
+
+
+def test_19_of_20_repeats_differ_by_less_than_the_repeatability():
+    """2,000 patients measured twice with an error of 5: 1.96 * 5 * root 2 = 13.9."""
+    first, second = np.random.default_rng(0).normal(0, 5, (2, 2000))
+    found = repeatability(second - first)
+    assert found == pytest.approx(1.96 * 5 * 2**0.5, rel=0.05)
+    assert np.mean(np.abs(second - first) < found) == pytest.approx(0.95, abs=0.015)
 
 
 def test_nobody_cannot_be_drawn():

@@ -143,6 +143,18 @@ def test_the_best_weights_load_into_the_engine_with_a_complete_manifest(cohort, 
     assert manifest.metrics == {name: float(best[name]) for name in best if name.startswith("validation_")}
 
 
+def test_a_training_starts_from_the_weights_it_is_given(cohort, straight, tmp_path):
+    begun = state.begin(quick(), torch.device("cpu"), straight / "weights")
+    for network in (begun.generator, begun.average):
+        assert_same(network.state_dict(), weights.load(straight / "weights")[1])
+
+
+def test_weights_of_another_generator_are_no_start(straight):
+    wider = recipe.parse({**QUICK, "model": {"width": 2}})
+    with pytest.raises(RecipeError, match="start from fitting weights"):
+        state.begin(wider, torch.device("cpu"), straight / "weights")
+
+
 def test_regression_without_discriminators_learns(cohort, tmp_path):
     plain = recipe.parse(
         {
