@@ -44,6 +44,9 @@ JUDGED = (
 )
 CARRY_PIXELS = frozenset({CTImageStorage, EnhancedCTImageStorage, MRImageStorage})
 UID_LIKE = re.compile(r"[0-9.]{1,64}")  # leading zeros break PS3.5 9.1 and harm nobody; scanners write them
+Elements = Mapping[str, str]  # by keyword; empty where absent or illegible
+BLOCK = 65536  # bytes read at once where the end of a file is looked for
+PREAMBLE = 128  # bytes before the prefix DICM
 META = 144  # bytes: preamble, prefix and the group length element, after which that length counts (PS3.10 7.1)
 PIXEL_DATA = b"\xe0\x7f\x10\x00"
 SEQUENCE_DELIMITER = b"\xfe\xff\xdd\xe0"  # PS3.5 A.4: the last item of encapsulated pixel data
@@ -73,19 +76,46 @@ class Header:
     sha256: of the data set; the file meta information around it is the receiver's own.
     """
 
-    elements: Mapping[str, str]
+    elements: Elements
     transfer_syntax: str
     sha256: str
 
 
 def read(part10: bytes) -> Header:
     """Read the elements the books want from a DICOM file; raises Refused where that cannot be done."""
-    stream = BytesIO(part10)
+    elements, syntax = of_stream(BytesIO(part10), len(part10))
+    return Header(elements, syntax, sha256(part10[data_set_start(part10) :]).hexdigest())
+
+
+def of_path(path: Path) -> Header:
+    """Read what the books want of a DICOM file on disk; raises Refused."""
+    with path.open("rb") as file:
+        elements, syntax = of_stream(file, path.stat().st_size)
+        file.seek(0)
+        file.seek(data_set_start(file.read(META)))
+        digest = sha256()
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return Header(elements, syntax, digest.hexdigest())
+
+
+def data_set_start(part10: bytes) -> int:
+    """Where the data set begins in a DICOM file of which these are the first bytes; 0 where it is no DICOM file."""
+    if part10[PREAMBLE : PREAMBLE + 4] != b"DICM":
+        return 0
+    tag, vr, length = struct.unpack("<4s2s2xI", part10[PREAMBLE + 4 : META].ljust(12, b"\0"))
+    return META + (length if (tag, vr) == (b"\x02\x00\x00\x00", b"UL") else 0)
+
+
+def of_stream(stream: BinaryIO, size: int) -> tuple[Elements, str]:
+    """Elements by keyword and transfer syntax of a DICOM file of `size` bytes; raises Refused.
+
+    No more is read than what stands before the pixels, and the end where only the end tells whether all is there.
+    """
     try:
         ds = dcmread(stream, stop_before_pixels=True, specific_tags=list(BOOKED))
         syntax = UID(ds.file_meta.TransferSyntaxUID)
         elements = {keyword: _text(ds, keyword) for keyword in BOOKED}
-        start = META + int(ds.file_meta.get("FileMetaInformationGroupLength") or 0)
     except UNREADABLE as error:
         raise Refused("not-dicom", f"the bytes cannot be read as a DICOM data set ({error})") from error
     for keyword in IDENTITY:
@@ -93,34 +123,46 @@ def read(part10: bytes) -> Header:
             words = f"is {elements[keyword]!r}" if elements[keyword] else "is missing"
             raise Refused("not-dicom", f"{keyword} {words}; the instance cannot be filed without a UID there")
     if elements["SOPClassUID"] in CARRY_PIXELS and syntax != DeflatedExplicitVRLittleEndian:
-        _refuse_truncated(stream, part10)
-    return Header(elements, str(syntax), sha256(part10[start:]).hexdigest())
+        _refuse_truncated(stream, size)
+    return elements, str(syntax)
 
 
 def _text(ds: Dataset, keyword: str) -> str:
     """A value as text; a broken declaration of the character set must not cost the instance."""
     try:
-        return str(ds.get(keyword) or "")
+        return str(ds.get(keyword) or "").replace("\0", "")  # PostgreSQL keeps no NUL
     except UNREADABLE:
         return ""
 
 
-def _refuse_truncated(stream: BinaryIO, part10: bytes) -> None:
+def _refuse_truncated(stream: BinaryIO, size: int) -> None:
     """The reader stopped at Pixel Data: does the file hold as many bytes as that element promises?"""
     start = stream.tell()
-    element = part10[start : start + 12]
+    element = stream.read(12)
     if element[:4] not in (PIXEL_DATA, b"\x7f\xe0\x00\x10"):
         raise Refused("truncated", "the data set ends before its pixel data; send the instance again")
     order: Literal["little", "big"] = "little" if element[:4] == PIXEL_DATA else "big"
     explicit = element[4:6] in (b"OW", b"OB")
     length = int.from_bytes(element[8:12] if explicit else element[4:8], order)
     if length == 0xFFFFFFFF:
-        if part10.rfind(SEQUENCE_DELIMITER) < start:
+        if not _stands_after(stream, start, size, SEQUENCE_DELIMITER):
             raise Refused("truncated", "the compressed pixel data has no end; send the instance again")
         return
-    held = len(part10) - start - (12 if explicit else 8)
+    held = size - start - (12 if explicit else 8)
     if held < length:
         raise Refused("truncated", f"the pixel data holds {held} of {length} bytes; send the instance again")
+
+
+def _stands_after(stream: BinaryIO, start: int, size: int, wanted: bytes) -> bool:
+    """True where these bytes stand somewhere after `start`; looked for from the end, where they should be."""
+    end = size
+    while end > start:
+        begin = max(start, end - BLOCK)
+        stream.seek(begin)
+        if wanted in stream.read(end - begin + len(wanted) - 1):
+            return True
+        end = begin
+    return False
 
 
 @lru_cache(maxsize=4096)

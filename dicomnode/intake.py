@@ -1,12 +1,17 @@
-"""The one way in: DIMSE and STOW-RS both call receive()."""
+"""The one way in: DIMSE and STOW-RS both come through here."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from dicomnode import bookkeeping, header
 from dicomnode.bookkeeping import Books, Peer, Received
-from dicomnode.spool import Spool
+from dicomnode.crashpoints import crashpoint
+from dicomnode.group_commit import GroupCommit
+from dicomnode.spool import Part, Spool
 from inference.refusal import Refused
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,38 +20,78 @@ class Intake:
 
     books: Books
     spool: Spool
+    _commits: GroupCommit = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_commits", GroupCommit(self.books, self.spool))
 
     def receive(self, part10: bytes, peer: Peer, now: datetime) -> None:
-        """Keep one instance: durable on disk, then recorded; only then may the sender be told Success.
+        """Keep one instance that is a whole DICOM file in memory; promises and raises what file() does."""
+        start = header.data_set_start(part10)
+        part = self.spool.part(part10[:start])
+        with part:
+            part.write(memoryview(part10)[start:])
+            self.file(part, peer, now)
 
-        part10: a whole DICOM file, as received. Raises Refused where it cannot be filed (the bytes are in quarantine,
-        the reason in the books), OSError where the disk and bookkeeping.BooksAway where the books cannot take it.
+    def file(self, part: Part, peer: Peer, now: datetime) -> None:
+        """File one instance whose bytes are all written: durable on disk, then recorded; only then comes Success.
+
+        Raises Refused where it cannot be filed (the bytes are in quarantine, the reason in the books), OSError where
+        the disk and bookkeeping.BooksAway where the books cannot take it. What was not recorded is not kept.
         """
         try:
-            head = header.read(part10)
+            with part.reading() as stream:
+                elements, syntax = header.of_stream(stream, part.bytes)
         except Refused as refusal:
-            where = self.spool.quarantine(part10)
-            why = f"from {peer.calling_ae_title} at {peer.address}: {refusal.sentence}; kept as {where}"
-            bookkeeping.note_refusal(self.books, "instance", where, refusal.code, why, now)
+            where = part.quarantine()
+            note_quarantined(self.books, where, refusal, peer, now)
             raise
-        path = self.spool.keep(part10)
-        if not bookkeeping.note_instance(self.books, _received(head, path, len(part10)), peer, now):
-            self.spool.remove(path)  # these very bytes are here already
+        received = as_received(elements, syntax, part.sha256, part.keep(), part.bytes)
+        self._record(received, peer, now)
+        crashpoint("receive.recorded")
+
+    def _record(self, received: Received, peer: Peer, now: datetime) -> None:
+        try:
+            known_as = self._commits.record(received, peer, now)
+        except bookkeeping.CommitInDoubt:
+            log.error("nobody knows whether %s is recorded; it stays, and the next start settles it", received.path)
+            raise
+        except Exception:
+            self.spool.remove(received.path)
+            raise
+        keep_one(self.books, self.spool, known_as, received.path)
 
 
-def _received(head: header.Header, path: str, size: int) -> Received:
-    said = head.elements
+def keep_one(books: Books, spool: Spool, known_as: str | None, path: str) -> None:
+    """Where these very bytes are known already under another path, one file is enough; but one there must be."""
+    if known_as is None or known_as == path:
+        return
+    if spool.path(known_as).exists():
+        spool.remove(path)
+    else:
+        bookkeeping.move_instance(books, known_as, path)
+        log.warning("%s had gone; %s with the same bytes stands in for it", known_as, path)
+
+
+def note_quarantined(books: Books, where: str, refusal: Refused, peer: Peer, now: datetime) -> None:
+    """Record that bytes were set aside, and why."""
+    why = f"from {peer.calling_ae_title} at {peer.address}: {refusal.sentence}; kept as {where}"
+    bookkeeping.note_refusal(books, "instance", where, refusal.code, why, now)
+
+
+def as_received(elements: header.Elements, syntax: str, sha256: str, path: str, size: int) -> Received:
+    """The row of an instance from the elements of its header."""
     return Received(
-        study_instance_uid=said["StudyInstanceUID"],
-        series_instance_uid=said["SeriesInstanceUID"],
-        sop_instance_uid=said["SOPInstanceUID"],
-        sop_class_uid=said["SOPClassUID"],
-        patient_id=said["PatientID"],
-        accession_number=said["AccessionNumber"],
-        modality=said["Modality"],
-        series_description=said["SeriesDescription"],
-        transfer_syntax=head.transfer_syntax,
-        sha256=head.sha256,
+        study_instance_uid=elements["StudyInstanceUID"],
+        series_instance_uid=elements["SeriesInstanceUID"],
+        sop_instance_uid=elements["SOPInstanceUID"],
+        sop_class_uid=elements["SOPClassUID"],
+        patient_id=elements["PatientID"],
+        accession_number=elements["AccessionNumber"],
+        modality=elements["Modality"],
+        series_description=elements["SeriesDescription"],
+        transfer_syntax=syntax,
+        sha256=sha256,
         path=path,
         bytes=size,
     )

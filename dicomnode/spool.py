@@ -1,17 +1,107 @@
 """Bytes on disk: what is here has been fsynced, and every name is ours."""
 
+import io
 import os
 import shutil
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO
 
 from ulid import ULID
 
+from dicomnode.crashpoints import crashpoint
+
 FOLDERS = ("tmp", "in", "results", "quarantine", "broker")
+RECEIVING = f"received-{socket.gethostname()}-"  # what names in tmp/ begin with while an instance arrives
+
+
+class Part:
+    """One received instance on its way to disk: written piece by piece under tmp/, then kept, quarantined or dropped.
+
+    meta: preamble and file meta information; the digest is of what is written after it.
+    Use it in a `with` block: what is neither kept nor quarantined is gone at its end.
+    """
+
+    def __init__(self, root: Path, meta: bytes = b"") -> None:
+        self._root = root
+        self._path = root / "tmp" / f"{RECEIVING}{ULID()}.part"
+        self._digest = sha256()
+        self.bytes = 0
+        self._file = self._path.open("x+b", buffering=0)
+        try:
+            crashpoint("receive.begun")
+            self._append(meta)
+        except BaseException:
+            self.drop()
+            raise
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the data set as far as it has been written."""
+        return self._digest.hexdigest()
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Append a piece of the data set; raises OSError where the disk cannot take it."""
+        self._digest.update(piece)
+        self._append(piece)
+
+    @contextmanager
+    def reading(self) -> Iterator[BinaryIO]:
+        """The whole file from its beginning; nothing may be written any more."""
+        self._file.seek(0)
+        reader = io.BufferedReader(self._file)
+        try:
+            yield reader
+        finally:
+            reader.detach()
+
+    def keep(self) -> str:
+        """Make the bytes durable and move them to in/; the relative path. The name is durable after settle_in()."""
+        return self._place(f"in/{ULID()}.dcm")
+
+    def quarantine(self) -> str:
+        """Set the bytes aside, durably and once; the relative path."""
+        relative = f"quarantine/{self.sha256[:32]}.bin"
+        if (self._root / relative).exists():
+            self.drop()
+            return relative
+        self._place(relative)
+        sync_folder(self._root / "quarantine")
+        return relative
+
+    def drop(self) -> None:
+        """Forget the bytes, unless they have been kept."""
+        self._file.close()
+        with suppress(FileNotFoundError):
+            self._path.unlink()
+
+    def __enter__(self) -> "Part":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.drop()
+
+    def _append(self, piece: bytes | memoryview) -> None:
+        left = memoryview(piece)
+        while left:
+            left = left[self._file.write(left) :]  # a disk that is all but full takes a piece of the piece
+        self.bytes += len(piece)
+
+    def _place(self, relative: str) -> str:
+        crashpoint("receive.written")
+        os.fsync(self._file.fileno())
+        crashpoint("receive.synced")
+        self._path.replace(self._root / relative)
+        crashpoint("receive.renamed")
+        self._file.close()
+        return relative
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +122,35 @@ class Spool:
         for left in (self.root / "tmp").iterdir():
             left.unlink()
 
-    def keep(self, content: bytes) -> str:
-        """Store one received instance durably; its relative path."""
-        return self._store(f"in/{ULID()}.dcm", content)
+    def clear_unreceived(self) -> int:
+        """Remove what this host's dead receivers left half-written; how many. Only before receivers are started."""
+        left = list((self.root / "tmp").glob(f"{RECEIVING}*"))
+        for part in left:
+            part.unlink(missing_ok=True)
+        return len(left)
 
-    def quarantine(self, content: bytes) -> str:
-        """Set unreadable bytes aside, once, so that nobody has to ask the sender what they were."""
-        relative = f"quarantine/{sha256(content).hexdigest()[:32]}.bin"
-        return relative if self.path(relative).exists() else self._store(relative, content)
+    def part(self, meta: bytes = b"") -> Part:
+        """Begin to receive one instance; raises OSError where the disk cannot take it."""
+        return Part(self.root, meta)
+
+    def settle_in(self) -> None:
+        """Make the names in in/ durable: one directory fsync for all that have been kept."""
+        sync_folder(self.root / "in")
+        crashpoint("receive.settled")
+
+    def received(self) -> Iterator[str]:
+        """Relative paths of all that lies in in/."""
+        with os.scandir(self.root / "in") as entries:
+            for entry in entries:
+                yield f"in/{entry.name}"
+
+    def set_aside(self, relative: str) -> str:
+        """Move a file that lies in in/ into quarantine/; its new relative path."""
+        aside = f"quarantine/{Path(relative).name}"
+        self.path(relative).replace(self.path(aside))
+        sync_folder(self.root / "quarantine")
+        sync_folder(self.root / "in")
+        return aside
 
     def remove(self, relative: str) -> None:
         """Forget a file that the books do not know."""
@@ -62,21 +173,12 @@ class Spool:
 
     def settle(self, job_id: str) -> None:
         """Make the names of a job's results durable: one directory fsync for all of them."""
-        _sync_folder(self.path(f"results/{job_id}"))
-        _sync_folder(self.root / "results")
+        sync_folder(self.path(f"results/{job_id}"))
+        sync_folder(self.root / "results")
 
     def free_bytes(self) -> int:
         """Room left on the spool's file system."""
         return shutil.disk_usage(self.root).free
-
-    def _store(self, relative: str, content: bytes) -> str:
-        target = self.path(relative)
-        with self._part() as part, part.open("xb") as file:
-            file.write(content)
-            _sync(file)
-            part.replace(target)
-        _sync_folder(target.parent)
-        return relative
 
     @contextmanager
     def _part(self) -> Iterator[Path]:
@@ -93,7 +195,8 @@ def _sync(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -48,9 +48,7 @@ class Tree:
 
     def _start(self, role: tuple[str, ...]) -> subprocess.Popen[bytes]:
         environment = {**os.environ, config.ENVIRONMENT: str(self.config_path)}
-        return subprocess.Popen(
-            [sys.executable, "-m", "dicomnode", *role], env=environment, preexec_fn=_end_with_parent
-        )
+        return subprocess.Popen([sys.executable, "-m", "dicomnode", *role], env=environment, preexec_fn=end_with_parent)
 
     def _end(self) -> None:
         for process in self.running.values():
@@ -64,7 +62,7 @@ class Tree:
                 process.wait()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Linux sends this process SIGTERM when its parent dies, so that no orphan keeps the port (prctl(2))."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 

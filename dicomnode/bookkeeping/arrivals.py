@@ -1,15 +1,18 @@
 """The books' receiving side: instances, their series, and the associations that brought them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from dicomnode.bookkeeping.store import Books, add, note, reading, writing
-from dicomnode.bookkeeping.tables import Association, Instance, Job, JobInput, Result, Series, Study
+from dicomnode.bookkeeping.store import Books, BooksAway, add, note, reading, writing
+from dicomnode.bookkeeping.tables import Association, History, Instance, Job, JobInput, Result, Series, Study
+from dicomnode.crashpoints import crashpoint
 from dicomnode.jobs import Lane, SeriesState, State
+
+FILE_MISSING = "file-missing"  # reason code
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,43 +56,85 @@ class OpenSeries:
     instances: tuple[Instance, ...]
 
 
+class CommitInDoubt(Exception):
+    """The database went away while it committed: the rows may stand there or not."""
+
+
 def note_instance(books: Books, received: Received, peer: Peer, now: datetime) -> bool:
     """Record one instance; False where exactly these bytes are known already. A closed series opens again."""
-    with writing(books) as session:
-        _note_surroundings(session, received, peer, now)
-        known = add(
-            session,
-            Instance,
-            Instance.id,
-            sop_instance_uid=received.sop_instance_uid,
-            sop_class_uid=received.sop_class_uid,
-            sha256=received.sha256,
-            series=received.series_instance_uid,
-            path=received.path,
-            bytes=received.bytes,
-            transfer_syntax=received.transfer_syntax,
-            calling_ae_title=peer.calling_ae_title,
-            association=peer.association,
-            received_at=now,
-        )
-        if known is None:
-            _judge_again(session, received.series_instance_uid, now)
-            return False
-        _touch(session, received.series_instance_uid, now)
-        return True
+    return note_instances(books, [(received, peer, now)]) == [None]
 
 
-def _note_surroundings(session: Session, received: Received, peer: Peer, now: datetime) -> None:
-    """The association, the study and the series, each recorded by whoever comes first."""
-    add(
+def note_instances(books: Books, arrivals: Sequence[tuple[Received, Peer, datetime]]) -> list[str | None]:
+    """Record instances in one transaction; for each None, or the path under which exactly its bytes are known already.
+
+    Raises BooksAway where nothing has been recorded, CommitInDoubt where nobody can tell.
+    """
+    order = sorted(range(len(arrivals)), key=lambda n: _order(arrivals[n][0]))
+    known: list[str | None] = [None] * len(arrivals)
+    committing = False
+    try:
+        with writing(books) as session:
+            _note_surroundings(session, [arrivals[n] for n in order])
+            for n in order:
+                known[n] = _note_instance(session, *arrivals[n])
+            crashpoint("receive.noted")
+            committing = True
+    except BooksAway as error:
+        if committing:
+            raise CommitInDoubt(str(error.orig)) from error
+        raise
+    return known
+
+
+def _order(received: Received) -> tuple[str, str]:
+    """Two transactions that touch the same rows touch them in the same order, so that neither waits for the other."""
+    return received.series_instance_uid, received.sop_instance_uid
+
+
+def _note_instance(session: Session, received: Received, peer: Peer, now: datetime) -> str | None:
+    new = add(
         session,
-        Association,
-        Association.id,
-        id=peer.association,
+        Instance,
+        Instance.id,
+        sop_instance_uid=received.sop_instance_uid,
+        sop_class_uid=received.sop_class_uid,
+        sha256=received.sha256,
+        series=received.series_instance_uid,
+        path=received.path,
+        bytes=received.bytes,
+        transfer_syntax=received.transfer_syntax,
         calling_ae_title=peer.calling_ae_title,
-        address=peer.address,
-        opened_at=peer.opened_at,
+        association=peer.association,
+        received_at=now,
     )
+    if new is not None:
+        _touch(session, received.series_instance_uid, now)
+        return None
+    _judge_again(session, received.series_instance_uid, now)
+    these = (Instance.sop_instance_uid == received.sop_instance_uid, Instance.sha256 == received.sha256)
+    return session.scalar(select(Instance.path).where(*these))
+
+
+def _note_surroundings(session: Session, arrivals: Sequence[tuple[Received, Peer, datetime]]) -> None:
+    """The associations, studies and series that the instances belong to, each recorded by whoever comes first."""
+    for peer in {peer.association: peer for _, peer, _ in arrivals}.values():
+        add(
+            session,
+            Association,
+            Association.id,
+            id=peer.association,
+            calling_ae_title=peer.calling_ae_title,
+            address=peer.address,
+            opened_at=peer.opened_at,
+        )
+    first = {received.series_instance_uid: (received, peer, now) for received, peer, now in reversed(arrivals)}
+    known = session.scalars(select(Series.series_instance_uid).where(Series.series_instance_uid.in_(first))).all()
+    for uid in sorted(first.keys() - set(known)):
+        _note_series(session, *first[uid])
+
+
+def _note_series(session: Session, received: Received, peer: Peer, now: datetime) -> None:
     add(
         session,
         Study,
@@ -126,15 +171,43 @@ def _judge_again(session: Session, series_instance_uid: str, now: datetime) -> N
 def _touch(session: Session, series_instance_uid: str, now: datetime) -> None:
     """A new instance came: the series is receiving, again if it was closed."""
     mine = Series.series_instance_uid == series_instance_uid
-    reopened = session.scalar(
+    receiving = update(Series).where(mine, Series.state == SeriesState.RECEIVING).values(last_received_at=now)
+    if session.scalar(receiving.returning(Series.series_instance_uid)):
+        return
+    session.execute(
         update(Series)
-        .where(mine, Series.state != SeriesState.RECEIVING)
-        .values(state=SeriesState.RECEIVING, reason_code=None, reason=None, completed_by=None)
-        .returning(Series.series_instance_uid)
+        .where(mine)
+        .values(state=SeriesState.RECEIVING, reason_code=None, reason=None, completed_by=None, last_received_at=now)
     )
-    if reopened:
-        note(session, "series", series_instance_uid, now, "closed", SeriesState.RECEIVING, "a late instance arrived")
-    session.execute(update(Series).where(mine).values(last_received_at=now))
+    note(session, "series", series_instance_uid, now, "closed", SeriesState.RECEIVING, "a late instance arrived")
+
+
+def move_instance(books: Books, path: str, to: str) -> None:
+    """The file of an instance has gone; exactly its bytes lie elsewhere now."""
+    with writing(books) as session:
+        session.execute(update(Instance).where(Instance.path == path).values(path=to))
+
+
+def instance_paths(books: Books) -> Iterator[tuple[str, str]]:
+    """Path and series of every instance."""
+    with reading(books) as session:
+        found = session.execute(select(Instance.path, Instance.series).execution_options(yield_per=1000))
+        yield from ((path, series) for path, series in found)
+
+
+def note_missing(books: Books, series_instance_uid: str, why: str, now: datetime) -> bool:
+    """Files of a series are gone; False where that is known. A series still receiving is refused, to be sent again."""
+    noted = (History.subject == "instance", History.subject_id == series_instance_uid, History.why == why)
+    with writing(books) as session:
+        if session.scalar(select(History.id).where(*noted).limit(1)):
+            return False
+        note(session, "instance", series_instance_uid, now, None, FILE_MISSING, why)
+        receiving = (Series.series_instance_uid == series_instance_uid, Series.state == SeriesState.RECEIVING)
+        refused = update(Series).where(*receiving)
+        refused = refused.values(state=SeriesState.REFUSED, reason_code=FILE_MISSING, reason=why)
+        if session.scalar(refused.returning(Series.study)):
+            note(session, "series", series_instance_uid, now, SeriesState.RECEIVING, SeriesState.REFUSED, why)
+        return True
 
 
 def release(books: Books, association: str, now: datetime) -> None:
@@ -147,10 +220,14 @@ def release(books: Books, association: str, now: datetime) -> None:
         )
 
 
-def release_all(books: Books, now: datetime) -> int:
-    """A listener that starts has no associations: those its predecessor left open have ended."""
+def release_all(books: Books, now: datetime, ending: str = "") -> int:
+    """A listener that starts has no associations: those its predecessor left open have ended.
+
+    ending: only those whose id ends so, which is how receivers that share a port tell theirs from the others'.
+    """
     with writing(books) as session:
-        left = update(Association).where(Association.released_at.is_(None)).values(released_at=now)
+        mine = (Association.released_at.is_(None), Association.id.endswith(ending, autoescape=True))
+        left = update(Association).where(*mine).values(released_at=now)
         return len(session.scalars(left.returning(Association.id)).all())
 
 

@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, Select, case, func, or_, select, update
+from sqlalchemy.orm import Session
 
-from dicomnode.bookkeeping.store import Books, note, reading, writing
-from dicomnode.bookkeeping.tables import Delivery, Job, Result
-from dicomnode.jobs import DeliveryState, State
+from dicomnode.bookkeeping.store import Books, add, note, reading, writing
+from dicomnode.bookkeeping.tables import Absence, Delivery, History, Job, Result
+from dicomnode.jobs import DeliveryState, Lane, State
 
 OPEN = (DeliveryState.PENDING, DeliveryState.SENT)
 OFFERED = timedelta(seconds=2)
@@ -17,7 +19,7 @@ OFFERED = timedelta(seconds=2)
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """One finished file to send now."""
+    """One finished file to send, or to ask about, now."""
 
     delivery: int
     path: str
@@ -25,49 +27,119 @@ class Due:
     sop_instance_uid: str
     series_instance_uid: str
     attempts: int
+    sent_at: datetime | None = None
+    transaction_uid: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of one file at a destination: the new state, the status in words, and when to try again."""
+    """What became of one file at a destination: the new state, the status in words, and when to try again.
+
+    attempted: False where nothing was tried because the destination is away.
+    """
 
     delivery: int
     state: DeliveryState
     status: str
     next_at: datetime
     confirmed_by: str | None = None
+    attempted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One file of a storage commitment transaction of ours."""
+
+    job: str
+    destination: str
+    due: Due
 
 
 def due(books: Books, job_id: str, destination: str, now: datetime) -> list[Due]:
-    """The pending files of a job for one destination, secondary captures first."""
+    """The pending files of a job for one destination, secondary captures first and what failed before last."""
+    return _in_state(books, job_id, destination, DeliveryState.PENDING, now)
+
+
+def sent(books: Books, job_id: str, destination: str, now: datetime) -> list[Due]:
+    """The files of a job that one destination has taken and that are now to be confirmed."""
+    return _in_state(books, job_id, destination, DeliveryState.SENT, now)
+
+
+def deliveries(books: Books, job_id: str) -> Sequence[Delivery]:
+    """Every delivery of a job."""
+    with reading(books) as session:
+        mine = select(Delivery).join(Result, Result.sop_instance_uid == Delivery.result).where(Result.job == job_id)
+        return session.scalars(mine.order_by(Delivery.id)).all()
+
+
+def _in_state(books: Books, job_id: str, destination: str, state: DeliveryState, now: datetime) -> list[Due]:
+    mine = (Result.job == job_id, Delivery.destination == destination, Delivery.state == state)
     with reading(books) as session:
         rows = session.execute(
             select(Delivery, Result)
             .join(Result, Result.sop_instance_uid == Delivery.result)
-            .where(
-                Result.job == job_id,
-                Delivery.destination == destination,
-                Delivery.state == DeliveryState.PENDING,
-                Delivery.next_at <= now,
-            )
-            .order_by(Result.kind.desc(), Delivery.id)
+            .where(*mine, Delivery.next_at <= now)
+            .order_by(Delivery.attempts, Result.kind.desc(), Delivery.id)
         ).all()
-        return [Due(d.id, r.path, r.sop_class, r.sop_instance_uid, r.series_instance_uid, d.attempts) for d, r in rows]
+        return [_due(delivery, result) for delivery, result in rows]
 
 
-def note_answers(books: Books, job_id: str, destination: str, answers: Sequence[Answer], now: datetime) -> None:
-    """Record what the destination answered; a line of history for each outcome that is new, with its count."""
+def _due(delivery: Delivery, result: Result) -> Due:
+    names = (result.path, result.sop_class, result.sop_instance_uid, result.series_instance_uid)
+    return Due(delivery.id, *names, delivery.attempts, delivery.sent_at, delivery.transaction_uid)
+
+
+def note_answers(
+    books: Books, job_id: str, destination: str, answers: Sequence[Answer], now: datetime, *, reported: bool = False
+) -> None:
+    """Record what the destination answered; a line of history for each outcome that is new, with its count.
+
+    reported: the answers are a storage commitment report, which outranks whatever stands in the books; any other answer
+    comes too late for a file that is no longer open.
+    """
     news: Counter[tuple[DeliveryState, str]] = Counter()
     with writing(books) as session:
-        for answer in answers:
-            delivery = session.get_one(Delivery, answer.delivery)
+        for answer in sorted(answers, key=lambda each: each.delivery):  # one order of locks for all workers
+            delivery = session.get_one(Delivery, answer.delivery, with_for_update=True)
+            if delivery.state not in OPEN and not reported:
+                continue
             if (delivery.state, delivery.status) != (answer.state, answer.status):
                 news[answer.state, answer.status] += 1
             delivery.state, delivery.status = answer.state, answer.status
             delivery.next_at, delivery.confirmed_by = answer.next_at, answer.confirmed_by
-            delivery.attempts += 1
+            delivery.attempts += answer.attempted
+            if answer.state is DeliveryState.PENDING:
+                delivery.sent_at = delivery.transaction_uid = None
+            else:
+                delivery.sent_at = delivery.sent_at or now
         for (state, status), count in news.items():
             note(session, "job", job_id, now, None, f"{count} files {state} at {destination}", status)
+        if reported:  # the next sweep closes the job
+            session.execute(update(Job).where(Job.id == job_id).values(enqueued_at=now - 2 * OFFERED))
+
+
+def note_asked(books: Books, deliveries: Sequence[int], transaction_uid: str) -> None:
+    """Record a storage commitment transaction before the destination is asked."""
+    with writing(books) as session:
+        session.execute(update(Delivery).where(Delivery.id.in_(deliveries)).values(transaction_uid=transaction_uid))
+
+
+def still_sent(books: Books, deliveries: Sequence[int]) -> set[int]:
+    """Those of these deliveries that still wait for a confirmation."""
+    with reading(books) as session:
+        waiting = (Delivery.id.in_(deliveries), Delivery.state == DeliveryState.SENT)
+        return set(session.scalars(select(Delivery.id).where(*waiting)))
+
+
+def asked(books: Books, transaction_uid: str) -> list[Asked]:
+    """The files of a storage commitment transaction."""
+    with reading(books) as session:
+        rows = session.execute(
+            select(Delivery, Result)
+            .join(Result, Result.sop_instance_uid == Delivery.result)
+            .where(Delivery.transaction_uid == transaction_uid)
+        ).all()
+        return [Asked(result.job, delivery.destination, _due(delivery, result)) for delivery, result in rows]
 
 
 def outcome(books: Books, job_id: str, required: Iterable[str]) -> tuple[State, str] | None:
@@ -102,19 +174,77 @@ def _counts(books: Books, job_id: str) -> dict[tuple[str, str, DeliveryState], i
 
 
 def to_send(books: Books, destinations: Iterable[str], now: datetime, most: int = 8) -> list[str]:
-    """Jobs that a sender should look at, the longest waiting first; each is offered every two seconds at most.
+    """Jobs that a sender should look at, strokes first, then the longest waiting; each is offered every two seconds.
 
-    In SENDING: something is due, or nothing is open any more. In DONE: something is due at an optional destination.
+    In SENDING: something is due, or nothing is open any more. In DONE, and in FAILED once all files were finished:
+    something is due, at an optional destination or after `resend`. A destination that is away has nothing due.
     """
-    mine = select(Delivery.id).join(Result, Result.sop_instance_uid == Delivery.result).where(Result.job == Job.id)
-    pending = mine.where(Delivery.state == DeliveryState.PENDING, Delivery.destination.in_(list(destinations)))
-    due = pending.where(Delivery.next_at <= now).exists()
+    open_, due = _open(destinations), _due_now(destinations, now)
     waits = or_(
-        (Job.state == State.SENDING) & (due | ~pending.exists()),
-        (Job.state == State.DONE) & due,
+        (Job.state == State.SENDING) & (due.exists() | ~open_.exists()),
+        (Job.state == State.DONE) & due.exists(),
+        (Job.state == State.FAILED) & was_sending() & due.exists(),
     )
-    free = or_(Job.lease_until.is_(None), Job.lease_until < now)
-    oldest = select(Job.id).where(waits, free, Job.enqueued_at < now - OFFERED).order_by(Job.enqueued_at).limit(most)
+    offered_before = Job.enqueued_at < now - OFFERED
+    by_lane = (case((Job.lane == Lane.STROKE, 0), else_=1), Job.enqueued_at)
+    oldest = select(Job.id).where(waits, _free(now), offered_before).order_by(*by_lane).limit(most)
     with writing(books) as session:
         offered = update(Job).where(Job.id.in_(oldest)).values(enqueued_at=now)
-        return list(session.scalars(offered.returning(Job.id)))
+        ids = set(session.scalars(offered.returning(Job.id)))
+        return list(session.scalars(select(Job.id).where(Job.id.in_(ids)).order_by(*by_lane)))
+
+
+def stroke_waits(books: Books, destinations: Iterable[str], now: datetime) -> bool:
+    """True where a stroke's results are due somewhere and no sender holds them: a routine job makes room."""
+    waits = (Job.lane == Lane.STROKE, Job.state == State.SENDING, _free(now), _due_now(destinations, now).exists())
+    with reading(books) as session:
+        return session.scalar(select(Job.id).where(*waits).limit(1)) is not None
+
+
+def resend(
+    books: Books, job_id: str, destinations: Iterable[tuple[str, frozenset[str]]], now: datetime
+) -> dict[str, int]:
+    """Make new deliveries of a job's finished files; how many for each destination (name, wanted kinds).
+
+    Nothing where the files were never all finished. The state of the job stays as it is.
+    """
+    made: Counter[str] = Counter()
+    with writing(books) as session:
+        finished = select(Result).join(Job, Job.id == Result.job).where(Job.id == job_id, was_sending())
+        for result in session.scalars(finished).all():
+            for destination in (name for name, kinds in destinations if result.kind in kinds):
+                renew(session, result.sop_instance_uid, destination, now)
+                made[destination] += 1
+        for destination, count in made.items():
+            why = "resend by an operator"
+            note(session, "job", job_id, now, None, f"{count} files {DeliveryState.PENDING} at {destination}", why)
+    return dict(made)
+
+
+def renew(session: Session, result: str, destination: str, now: datetime) -> None:
+    """A delivery as it is before its first attempt, whatever became of an earlier one."""
+    fresh: dict[str, Any] = {"state": DeliveryState.PENDING, "attempts": 0, "next_at": now, "rung": 0}
+    blank = dict.fromkeys(("status", "confirmed_by", "sent_at", "transaction_uid"))
+    if add(session, Delivery, Delivery.id, result=result, destination=destination, **fresh) is None:
+        there = (Delivery.result == result, Delivery.destination == destination)
+        session.execute(update(Delivery).where(*there).values(**fresh, **blank))
+
+
+def was_sending() -> ColumnElement[bool]:
+    """All files of the job were finished once."""
+    moved = (History.subject == "job", History.subject_id == Job.id, History.after == str(State.SENDING))
+    return select(History.id).where(*moved).exists()
+
+
+def _free(now: datetime) -> ColumnElement[bool]:
+    return or_(Job.lease_until.is_(None), Job.lease_until < now)
+
+
+def _open(destinations: Iterable[str]) -> Select[Any]:
+    mine = select(Delivery.id).join(Result, Result.sop_instance_uid == Delivery.result).where(Result.job == Job.id)
+    return mine.where(Delivery.state.in_(OPEN), Delivery.destination.in_(list(destinations)))
+
+
+def _due_now(destinations: Iterable[str], now: datetime) -> Select[Any]:
+    away = select(Absence.destination).where(Absence.until > now)
+    return _open(destinations).where(Delivery.next_at <= now, Delivery.destination.not_in(away))

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 from ulid import ULID
 
+from dicomnode.bookkeeping.deliveries import was_sending
 from dicomnode.bookkeeping.store import Books, add, note, reading, writing
 from dicomnode.bookkeeping.tables import Delivery, Instance, Job, JobInput, Result, Series, Study
 from dicomnode.jobs import OPERATOR_ONLY, DeliveryState, Lane, SeriesState, State, before
@@ -112,9 +113,10 @@ def claim_sending(books: Books, job_id: str, owner: str, now: datetime) -> Job |
     """Take a job whose results are to be sent; None where another sender holds it."""
     with writing(books) as session:
         free = or_(Job.lease_until.is_(None), Job.lease_until < now)
+        finished = or_(Job.state.in_((State.SENDING, State.DONE)), (Job.state == State.FAILED) & was_sending())
         return session.scalar(
             update(Job)
-            .where(Job.id == job_id, Job.state.in_((State.SENDING, State.DONE)), free)
+            .where(Job.id == job_id, finished, free)
             .values(lease_owner=owner, lease_until=now + LEASE)
             .returning(Job)
         )
@@ -187,7 +189,8 @@ def retry(books: Books, job_id: str, now: datetime) -> bool:
             return False
         mine = select(Result.sop_instance_uid).where(Result.job == job_id)
         ended = (Delivery.result.in_(mine), Delivery.state.in_((DeliveryState.REFUSED, DeliveryState.DEAD)))
-        session.execute(update(Delivery).where(*ended).values(state=DeliveryState.PENDING, next_at=now, attempts=0))
+        fresh = {"state": DeliveryState.PENDING, "next_at": now, "attempts": 0}
+        session.execute(update(Delivery).where(*ended).values(**fresh, sent_at=None, transaction_uid=None))
         note(session, "job", job_id, now, was, State.QUEUED, "retry by an operator")
         return True
 

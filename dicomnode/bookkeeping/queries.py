@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 
+from dicomnode.bookkeeping.deliveries import was_sending
 from dicomnode.bookkeeping.store import Books, reading
 from dicomnode.bookkeeping.tables import Delivery, History, Instance, Job, Result, Series, Study
 
@@ -36,6 +37,16 @@ def find_studies(books: Books, key: str) -> list[str]:
         return list(session.scalars(found)) if key else []
 
 
+def current(books: Books, key: str) -> list[str]:
+    """The jobs that a key stands for: the one with this id, else of each study and route the newest finished."""
+    with reading(books) as session:
+        if session.get(Job, key):
+            return [key]
+        studies = Job.study.in_(find_studies(books, key))
+        finished = session.scalars(select(Job).where(studies, was_sending()).order_by(Job.revision))
+        return list({(job.study, job.route): job.id for job in finished}.values())
+
+
 def story(books: Books, study_instance_uid: str) -> StudyStory:
     """The whole story of one study."""
     with reading(books) as session:
@@ -56,16 +67,27 @@ def story(books: Books, study_instance_uid: str) -> StudyStory:
             .where(Result.job.in_(ids))
             .group_by(Result.job, Delivery.destination, Delivery.state, Delivery.status)
         )
+        rows = [(job, where, state, status, n) for job, where, state, status, n in deliveries]
         return StudyStory(
             study=session.get_one(Study, study_instance_uid),
             series=series,
             instances={uid: (n, first, last) for uid, n, first, last in counts},
             jobs=jobs,
-            deliveries=[(job, where, state, status, n) for job, where, state, status, n in deliveries],
+            deliveries=rows,
             history=session.scalars(
-                select(History).where(History.subject_id.in_([*uids, *ids])).order_by(History.at, History.id)
+                select(History)
+                .where(or_(History.subject_id.in_([*uids, *ids]), _absences_of(jobs, {row[1] for row in rows})))
+                .order_by(History.at, History.id)
             ).all(),
         )
+
+
+def _absences_of(jobs: Sequence[Job], destinations: set[str]) -> ColumnElement[bool]:
+    """When the destinations of these jobs were away, from the first to the last thing that happened to the jobs."""
+    theirs = History.subject_id.in_([job.id for job in jobs])
+    first, last = (select(of(History.at)).where(theirs).scalar_subquery() for of in (func.min, func.max))
+    away = (History.subject == "destination", History.subject_id.in_(destinations))
+    return and_(*away, History.at.between(first, last))
 
 
 def refusals(books: Books, subject: str, since: datetime) -> list[tuple[str, str, int, datetime]]:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import DateTime, Enum, ForeignKey, Index, MetaData, UniqueConstraint
+from sqlalchemy import DateTime, Enum, ForeignKey, Index, MetaData, Text, UniqueConstraint
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -167,6 +167,39 @@ class Delivery(Base):
     confirmed_by: Mapped[str | None]
     attempts: Mapped[int] = mapped_column(default=0)
     next_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
+    transaction_uid: Mapped[str | None] = mapped_column(index=True)
+
+
+class Absence(Base):
+    """A destination that does not answer; while `until` lies ahead nothing is tried there."""
+
+    __tablename__ = "absence"
+    destination: Mapped[str] = mapped_column(primary_key=True)
+    since: Mapped[datetime]
+    until: Mapped[datetime]
+    attempts: Mapped[int]
+    why: Mapped[str]
+
+
+class Commitment(Base):
+    """A scanner's request that we commit to keeping instances (PS3.4 J.3.2); answered_at is empty until it knows."""
+
+    __tablename__ = "commitment"
+    __table_args__ = (
+        UniqueConstraint("transaction_uid", "calling_ae_title"),
+        Index("ix_commitment_answered_at_next_at", "answered_at", "next_at"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    transaction_uid: Mapped[str]
+    calling_ae_title: Mapped[str]
+    address: Mapped[str]
+    instances: Mapped[str] = mapped_column(Text)  # "SOP class UID SOP instance UID" in each line
+    asked_at: Mapped[datetime]
+    next_at: Mapped[datetime]
+    attempts: Mapped[int] = mapped_column(default=0)
+    answered_at: Mapped[datetime | None]
+    answer: Mapped[str | None]
 
 
 class History(Base):

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from hashlib import sha256
 
 import pytest
 
@@ -13,8 +14,16 @@ def test_the_folders_are_for_this_account_only(spool: Spool):
         assert stat.S_IMODE((spool.root / name).stat().st_mode) == 0o700
 
 
+def keep(spool: Spool, content: bytes) -> str:
+    with spool.part() as part:
+        part.write(content)
+        path = part.keep()
+    spool.settle_in()
+    return path
+
+
 def test_kept_bytes_come_back_and_nothing_is_left_over(spool: Spool):
-    path = spool.keep(b"content")
+    path = keep(spool, b"content")
     assert spool.path(path).read_bytes() == b"content"
     assert path.startswith("in/")
     assert path.endswith(".dcm")
@@ -34,7 +43,7 @@ def test_file_then_name_then_folder_are_made_durable_in_that_order(spool: Spool,
 
     monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(os, "replace", lambda *a, **k: (calls.append("rename"), replace(*a, **k)))
-    spool.keep(b"content")
+    keep(spool, b"content")
     assert calls == ["file", "rename", "folder"]
 
 
@@ -52,7 +61,7 @@ def test_a_result_that_fails_half_way_leaves_no_file_of_its_name(spool: Spool):
 
 
 def test_paths_are_relative_so_another_host_may_mount_the_spool_elsewhere(spool: Spool, tmp_path):
-    path = spool.keep(b"content")
+    path = keep(spool, b"content")
     spool.root.rename(tmp_path / "elsewhere")
     assert Spool(tmp_path / "elsewhere").path(path).read_bytes() == b"content"
 
@@ -63,13 +72,47 @@ def test_what_a_full_disk_cuts_short_is_removed(spool: Spool, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        spool.keep(b"content")
+        keep(spool, b"content")
     assert list((spool.root / "tmp").iterdir()) == []
     assert list((spool.root / "in").iterdir()) == []
 
 
+def quarantine(spool: Spool, content: bytes) -> str:
+    with spool.part() as part:
+        part.write(content)
+        return part.quarantine()
+
+
 def test_quarantine_keeps_the_bytes_once(spool: Spool):
-    assert spool.path(spool.quarantine(b"junk")).read_bytes() == b"junk"
-    assert spool.quarantine(b"junk") == spool.quarantine(b"junk")
+    assert spool.path(quarantine(spool, b"junk")).read_bytes() == b"junk"
+    assert quarantine(spool, b"junk") == quarantine(spool, b"junk")
     assert len(list((spool.root / "quarantine").iterdir())) == 1
+    assert list((spool.root / "tmp").iterdir()) == []
     assert spool.free_bytes() > 0
+
+
+def test_what_is_neither_kept_nor_set_aside_is_gone_and_the_digest_is_of_what_follows_the_meta(spool: Spool):
+    with spool.part(b"meta") as part:
+        part.write(b"data ")
+        part.write(memoryview(b"set"))
+        with part.reading() as stream:
+            assert stream.read() == b"metadata set"
+        assert part.bytes == len(b"metadata set")
+        assert part.sha256 == sha256(b"data set").hexdigest()
+    assert list((spool.root / "tmp").iterdir()) == []
+    assert list((spool.root / "in").iterdir()) == []
+
+
+def test_what_a_dead_receiver_left_is_cleared_and_a_writers_work_is_not(spool: Spool):
+    spool.part(b"half")._file.close()  # as if killed
+    with spool.result("J1", "sc-CBF-001.dcm") as (_, file):
+        assert spool.clear_unreceived() == 1
+        file.write(b"whole")
+    assert spool.path("results/J1/sc-CBF-001.dcm").read_bytes() == b"whole"
+
+
+def test_a_file_set_aside_keeps_its_name_and_its_bytes(spool: Spool):
+    path = keep(spool, b"junk")
+    aside = spool.set_aside(path)
+    assert spool.path(aside).read_bytes() == b"junk"
+    assert list(spool.received()) == []

@@ -1,10 +1,7 @@
 """dicomnode.scp over real associations: who may send, what is answered, and what is kept."""
 
-import time
-from collections.abc import Iterator
 from datetime import datetime
 from io import BytesIO
-from pathlib import Path
 
 import pytest
 from pydicom import Dataset, dcmread
@@ -20,52 +17,13 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
-from pynetdicom import AE, AllStoragePresentationContexts
+from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.sop_class import Verification
 
 from dicomnode import bookkeeping, config
-from dicomnode.demo import free_port
-from dicomnode.intake import Intake
 from dicomnode.scp import Listener
-from dicomnode.spool import Spool
-from tests import phantom
 from tests.dicomnode.arrivals import only_series, part10
-
-
-@pytest.fixture
-def listener(tmp_path: Path, spool: Spool) -> Iterator[Listener]:
-    raw = {
-        "listen": {"host": "127.0.0.1", "port": free_port()},
-        "source": [{"ae_title": "CT1", "addresses": ["127.0.0.1"], "lane": "stroke"}],
-    }
-    url = f"sqlite:///{tmp_path}/books.db"
-    bookkeeping.migrate(url)
-    books = bookkeeping.open_books(url)
-    started = Listener(config.parse(raw, folder=tmp_path), Intake(books, spool))
-    started.start()
-    yield started
-    started.shutdown()
-    books.kw["bind"].dispose()
-
-
-@pytest.fixture(scope="module")
-def head():
-    return phantom.head(phantom.even(12), matrix=32)
-
-
-def associate(listener: Listener, *contexts, calling: str = "CT1", called: str = "DICOMNODE"):
-    ae = AE(calling)
-    for context in contexts or ((CTImageStorage, ExplicitVRLittleEndian),):
-        ae.add_requested_context(*context)
-    return ae.associate("127.0.0.1", listener.settings.listen.port, ae_title=called)
-
-
-def eventually(condition) -> bool:
-    """Wait up to five seconds for what another thread does."""
-    deadline = time.monotonic() + 5
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return bool(condition())
+from tests.dicomnode.scp.peers import associate, eventually
 
 
 def test_c_echo_is_answered(listener: Listener):
@@ -113,7 +71,7 @@ def test_who_is_not_listed_is_rejected_and_the_books_say_so(
     ok.release()
 
 
-def test_a_listed_ae_title_from_another_address_is_rejected(tmp_path: Path, listener: Listener):
+def test_a_listed_ae_title_from_another_address_is_rejected(listener: Listener):
     elsewhere = config.Source("CT1", ("192.0.2.1",))
     object.__setattr__(listener.settings, "source", (elsewhere,))
     assert associate(listener).is_rejected

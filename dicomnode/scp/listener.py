@@ -1,6 +1,8 @@
-"""The DIMSE listener: C-ECHO and C-STORE. It never imports torch and never decodes pixels."""
+"""Who may associate, what is negotiated, and which data path receives."""
 
 import logging
+import socket
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,22 +11,26 @@ from typing import Any
 
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification
-from pynetdicom.transport import ThreadedAssociationServer
 from ulid import ULID
 
-from dicomnode import bookkeeping
+from dicomnode import bookkeeping, commitment
 from dicomnode.bookkeeping import Peer
 from dicomnode.config import Settings, Source
 from dicomnode.intake import Intake
-from inference.refusal import Refused
+from dicomnode.room import Room
+from dicomnode.scp import stock
+from dicomnode.scp.direct import MAXIMUM_PDU, Reader
+from dicomnode.scp.hooks import install
+from dicomnode.scp.server import Server, listening_socket
+from dicomnode.scp.store import Store
 
 log = logging.getLogger(__name__)
 
-SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000  # PS3.4 Table B.2-1
 REJECTED_PERMANENT, SERVICE_USER = 0x01, 0x01  # PS3.8 Table 9-21: result, source
 CALLING_NOT_RECOGNISED, CALLED_NOT_RECOGNISED = 0x03, 0x07  # PS3.8 Table 9-21: reason
-MAXIMUM_PDU = 131072  # measured: 17 % more instances a second than the usual 16 KiB
+MAXIMUM_ASSOCIATIONS = 64  # of one receiver
 
 # Explicit VR Little Endian first: what the sender holds explicitly is then not re-encoded on its way to us.
 TRANSFER_SYNTAXES = [ExplicitVRLittleEndian, *(s for s in ALL_TRANSFER_SYNTAXES if s != ExplicitVRLittleEndian)]
@@ -32,33 +38,40 @@ TRANSFER_SYNTAXES = [ExplicitVRLittleEndian, *(s for s in ALL_TRANSFER_SYNTAXES 
 
 @dataclass(slots=True)
 class Listener:
-    """Answers associations. `clock` is the only source of time."""
+    """Answers associations. `clock` is the only source of time.
+
+    receiver: which of several receivers on one port this is; empty where there is but one.
+    listening: their common socket; without it the listener makes its own.
+    """
 
     settings: Settings
     intake: Intake
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    receiver: str = ""
+    listening: socket.socket | None = None
+    tls: ssl.SSLContext | None = None
     _peers: dict[int, Peer] = field(default_factory=dict)
-    _server: ThreadedAssociationServer | None = None
+    _server: Server | None = None
 
     def start(self) -> None:
         """Listen in background threads; raises OSError where the port cannot be had."""
-        ended = bookkeeping.release_all(self.intake.books, self.clock())
+        ended = bookkeeping.release_all(self.intake.books, self.clock(), self._mark)
         if ended:
             log.warning("%d associations ended with the last listener", ended)
-        ae = AE(self.settings.node.ae_title)
-        ae.maximum_pdu_size = MAXIMUM_PDU
-        ae.add_supported_context(Verification)
-        for context in AllStoragePresentationContexts:
-            ae.add_supported_context(context.abstract_syntax, TRANSFER_SYNTAXES)
-        handlers: list[Any] = [
-            (evt.EVT_REQUESTED, self.on_requested),
-            (evt.EVT_C_STORE, self.on_c_store),
-            (evt.EVT_RELEASED, self.on_ended),
-            (evt.EVT_ABORTED, self.on_ended),
-            (evt.EVT_CONN_CLOSE, self.on_ended),
-        ]
         address = (self.settings.listen.host, self.settings.listen.port)
-        self._server = ae.start_server(address, block=False, evt_handlers=handlers)
+        store = self._store()
+        listening = self.listening or listening_socket(*address)
+        self._server = self._entity().make_server(
+            address,
+            ssl_context=self.tls,
+            evt_handlers=self._handlers(store),
+            server_class=Server,
+            listening=listening,
+            install=lambda assoc: self._install(assoc, store),
+        )
+        if listening is not self.listening:
+            listening.close()
+        threading.Thread(target=self._server.serve_forever, name="listener", daemon=True).start()
         log.info("%s listens on %s port %d", self.settings.node.ae_title, *address)
 
     def run(self, stop: threading.Event) -> None:
@@ -81,24 +94,11 @@ class Listener:
         if called != own:
             why = f"{calling} at {address} called {called}; this node is {own}"
             self._reject(event, CALLED_NOT_RECOGNISED, "called-ae-title", why)
-        elif source is None:
+        elif source is None and not commitment.admits(event.assoc, self.settings):
             why = f"{calling} at {address} is not a [[source]] in node.toml; add it there if it may send"
             self._reject(event, CALLING_NOT_RECOGNISED, "unlisted-source", why)
-        else:
+        elif source:
             self._peers[id(event.assoc)] = self._peer(source, address)
-
-    def on_c_store(self, event: evt.Event) -> int:
-        """Answer one C-STORE request; Success only once the instance is safely kept."""
-        peer = self._peers[id(event.assoc)]
-        try:
-            self.intake.receive(event.encoded_dataset(), peer, self.clock())
-        except Refused as refusal:
-            log.warning("refused an instance from %s: %s", peer.calling_ae_title, refusal.code)
-            return CANNOT_UNDERSTAND
-        except (OSError, bookkeeping.BooksAway):
-            log.exception("could not keep an instance from %s", peer.calling_ae_title)
-            return OUT_OF_RESOURCES
-        return SUCCESS
 
     def on_ended(self, event: evt.Event) -> None:
         """The association was released, aborted or lost; what it brought may now be whole."""
@@ -106,9 +106,42 @@ class Listener:
         if peer:
             bookkeeping.release(self.intake.books, peer.association, self.clock())
 
+    @property
+    def _mark(self) -> str:
+        return f"-{self.receiver}" if self.receiver else ""
+
+    def _entity(self) -> AE:
+        ae = AE(self.settings.node.ae_title)
+        ae.maximum_pdu_size = MAXIMUM_PDU
+        ae.maximum_associations = MAXIMUM_ASSOCIATIONS
+        ae.add_supported_context(Verification)
+        for context in AllStoragePresentationContexts:
+            ae.add_supported_context(context.abstract_syntax, TRANSFER_SYNTAXES)
+        commitment.offer(ae)
+        return ae
+
+    def _handlers(self, store: Store) -> list[Any]:
+        return [
+            (evt.EVT_REQUESTED, self.on_requested),
+            (evt.EVT_C_STORE, lambda event: stock.on_c_store(event, store, self._peers[id(event.assoc)])),
+            (evt.EVT_RELEASED, self.on_ended),
+            (evt.EVT_ABORTED, self.on_ended),
+            (evt.EVT_CONN_CLOSE, self.on_ended),
+            *commitment.handlers(self.settings, self.intake.books, self.intake.spool, self.clock),
+        ]
+
+    def _install(self, assoc: Association, store: Store) -> None:
+        if self.settings.listen.data_path == "direct":
+            install(assoc, Reader(assoc, store, lambda of: self._peers[id(of)]))
+
+    def _store(self) -> Store:
+        listen = self.settings.listen
+        room = Room(self.intake.spool.root, int(listen.keep_free_gib * 2**30))
+        return Store(self.intake, room, listen.largest_instance_mib * 2**20, self.clock)
+
     def _peer(self, source: Source, address: str) -> Peer:
         now = self.clock()
-        return Peer(str(ULID.from_datetime(now)), source.ae_title, address, now, source.lane)
+        return Peer(f"{ULID.from_datetime(now)}{self._mark}", source.ae_title, address, now, source.lane)
 
     def _reject(self, event: evt.Event, reason: int, code: str, why: str) -> None:
         log.warning("association rejected: %s", code)

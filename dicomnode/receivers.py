@@ -1,0 +1,71 @@
+"""Several receiver processes that share one listening socket, so that senders do not wait for one another's Python."""
+
+import logging
+import multiprocessing
+import os
+import socket
+import threading
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+
+from dicomnode import bookkeeping
+from dicomnode.config import Settings
+from dicomnode.intake import Intake
+from dicomnode.room import Room
+from dicomnode.scp import Listener
+from dicomnode.spool import Spool
+from dicomnode.up import PATIENCE, PAUSE, end_with_parent, stop_on_signals
+
+log = logging.getLogger(__name__)
+
+# A fork inherits the socket, and shares the memory of all that has been imported.
+FORK = multiprocessing.get_context("fork")
+
+
+@dataclass(slots=True)
+class Receivers:
+    """The running receivers by number. Connections wait in the socket while one of them is started again."""
+
+    settings: Settings
+    listening: socket.socket
+    running: dict[int, BaseProcess] = field(default_factory=dict)
+
+    def run(self, stop: threading.Event) -> None:
+        """Keep every receiver running, and the reserve of room, until told to stop."""
+        listen = self.settings.listen
+        room = Room(self.settings.node.data_dir, int(listen.keep_free_gib * 2**30))
+        for number in range(1, listen.processes + 1):
+            self.running[number] = self._start(number)
+        while not stop.wait(PAUSE):
+            room.look_after_reserve()
+            for number, process in list(self.running.items()):
+                if not process.is_alive():
+                    log.error("receiver %d ended with exit code %s; starting it again", number, process.exitcode)
+                    process.close()
+                    self.running[number] = self._start(number)
+        self._end()
+
+    def _start(self, number: int) -> BaseProcess:
+        process = FORK.Process(target=_receive, args=(self.settings, self.listening, str(number), os.getpid()))
+        process.start()
+        return process
+
+    def _end(self) -> None:
+        for process in self.running.values():
+            process.terminate()
+        for process in self.running.values():
+            process.join(PATIENCE)
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+
+def _receive(settings: Settings, listening: socket.socket, receiver: str, parent: int) -> None:
+    """The life of one receiver."""
+    stop = stop_on_signals()
+    end_with_parent()
+    if os.getppid() != parent:
+        return  # it died before we could ask to be told
+    books = bookkeeping.open_books(settings.books_url)
+    Listener(settings, Intake(books, Spool(settings.node.data_dir)), receiver=receiver, listening=listening).run(stop)
+    bookkeeping.close(books)

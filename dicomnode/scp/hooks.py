@@ -1,0 +1,161 @@
+"""Where the direct data path is fastened to pynetdicom; tests/dicomnode/scp/test_contract.py guards each name used.
+
+pynetdicom's two threads of an association look for work every millisecond, which costs an idle association 4 % of a
+core and every message two milliseconds. Here they wait until there is something to do.
+"""
+
+import os
+import queue
+import select
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pynetdicom import evt
+from pynetdicom.association import Association
+from pynetdicom.transport import AssociationSocket
+
+from dicomnode.scp.direct import Reader
+
+PATIENCE = 0.25  # seconds after which a thread that waits looks at its timers all the same
+BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
+
+
+class Bell:
+    """Wakes a thread that waits for a socket."""
+
+    def __init__(self) -> None:
+        self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def ring(self) -> None:
+        """Wake the waiting thread, now or when it next waits."""
+        with self._lock:
+            if not self._closed:
+                os.eventfd_write(self.descriptor, 1)
+
+    def hush(self) -> None:
+        """The thread is awake."""
+        with self._lock:
+            if not self._closed:
+                os.eventfd_read(self.descriptor)
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                os.close(self.descriptor)
+
+
+class RingingQueue(queue.Queue[Any]):
+    """A queue that says when something has been put into it."""
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        super().__init__()
+        self._ring = ring
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Put the item and ring."""
+        super().put(item, block, timeout)
+        self._ring()
+
+
+class Checkpoint(threading.Event):
+    """Stands for Association._reactor_checkpoint, which the association's thread passes in every turn of its loop.
+
+    It lets the thread through when there is work for it, when it is told to end, or when its timers are due.
+    """
+
+    def __init__(self, is_work: Callable[[], bool]) -> None:
+        super().__init__()
+        self._is_work = is_work
+        self._rung = threading.Event()
+        self.set()
+
+    def ring(self) -> None:
+        """There is work."""
+        self._rung.set()
+
+    def set(self) -> None:
+        """Open the checkpoint; also what Association.kill() does."""
+        super().set()
+        self._rung.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for work, then for the checkpoint to be open."""
+        if not self._is_work():
+            self._rung.wait(PATIENCE)
+        self._rung.clear()
+        return super().wait(timeout)
+
+
+class WaitingSocket(AssociationSocket):  # type: ignore[misc]
+    """The socket of an association, waited for instead of polled; reads go into the caller's buffer."""
+
+    def __init__(self, assoc: Association, client_socket: Any, bell: Bell) -> None:
+        super().__init__(assoc, client_socket=client_socket)
+        self._bell = bell
+        self._poll = select.poll()
+        self._poll.register(client_socket.fileno(), select.POLLIN)
+        self._poll.register(bell.descriptor, select.POLLIN)
+
+    @property
+    def ready(self) -> bool:
+        """True where there is something to read; waits for it, or for the bell, but not for long."""
+        if self.socket is None or not self._is_connected:
+            time.sleep(0.001)  # the loop around us ends soon, and must not spin until then
+            return False
+        return self._wait(0 if self.event_queue.qsize() else PATIENCE)
+
+    def fill(self, view: memoryview) -> None:
+        """Read until the view is full; OSError where the peer has gone, is silent too long, or we want to end."""
+        patience = self.assoc.network_timeout
+        while view:
+            silent_since = time.monotonic()
+            while not self._wait(PATIENCE):
+                if self.assoc.dul.to_provider_queue.qsize() or self.socket is None:
+                    raise ConnectionAbortedError("ended here, in the middle of a PDU")
+                if patience is not None and time.monotonic() - silent_since > patience:
+                    raise TimeoutError(f"silent for {patience:.0f} s in the middle of a PDU")
+            count = self.socket.recv_into(view)
+            if not count:
+                raise ConnectionResetError("the peer closed the connection")
+            view = view[count:]
+
+    def _wait(self, seconds: float) -> bool:
+        sock = self.socket
+        if sock is None:
+            return False
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            return True
+        readable = False
+        for descriptor, _ in self._poll.poll(seconds * 1000):
+            if descriptor == self._bell.descriptor:
+                self._bell.hush()
+            else:
+                readable = True
+        return readable
+
+
+def install(assoc: Association, reader: Reader) -> None:
+    """Let `reader` read the PDUs of an association that has not been started."""
+    dul, bell = assoc.dul, Bell()
+    checkpoint = Checkpoint(lambda: bool(assoc.dimse.msg_queue.qsize() or dul.to_user_queue.qsize()))
+    dul.to_provider_queue = RingingQueue(bell.ring)
+    dul.to_user_queue = RingingQueue(checkpoint.ring)
+    assoc.dimse.msg_queue = RingingQueue(checkpoint.ring)
+    assoc._reactor_checkpoint = checkpoint
+    dul.event_queue.get_nowait()  # the socket replaced here has announced the connection, and the new one will
+    dul.socket = WaitingSocket(assoc, dul.socket.socket, bell)
+    dul._run_loop_delay = 0  # it waits for the socket instead
+    dul._read_pdu_data = reader.read
+
+    def on_closed(_: evt.Event) -> None:
+        reader.drop()
+        bell.close()
+
+    assoc.bind(evt.EVT_CONN_CLOSE, on_closed)

@@ -1,0 +1,92 @@
+"""The listening end: one socket that several receiver processes may share."""
+
+import socket
+from collections.abc import Callable
+from socketserver import BaseServer
+from typing import Any
+
+from pynetdicom.association import Association
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
+
+BACKLOG = 128  # connections that may wait to be accepted
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens; raises OSError where the port cannot be had. Forked processes may share it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+        listening.setblocking(False)  # of several processes that are woken by one connection, one gets it
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+class Contexts(list[Any]):
+    """Supported contexts that associations share.
+
+    pynetdicom copies them deeply for each association, which takes 25 ms of a core, and changes none of them.
+    """
+
+    def __deepcopy__(self, _: object) -> "Contexts":
+        return Contexts(self)
+
+
+class Server(ThreadedAssociationServer):  # type: ignore[misc]
+    """pynetdicom's server over a socket that listens already.
+
+    install: called with each association before it starts.
+    """
+
+    def __init__(
+        self, *arguments: Any, listening: socket.socket, install: Callable[[Association], None], **others: Any
+    ) -> None:
+        self._listening = listening
+        self.install = install
+        super().__init__(*arguments, request_handler=Handler, **others)
+        self.contexts: list[Any] = Contexts(self.contexts)
+
+    def server_bind(self) -> None:
+        """Take the listening socket in place of the one just made."""
+        self.socket.close()
+        self.socket: Any = self._listening.dup()
+        self.server_address = self.socket.getsockname()
+
+    def server_activate(self) -> None:
+        """It listens already."""
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection; a TLS handshake comes with the first read, in the association's own thread."""
+        connection, address = self.socket.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settimeout(self.ae.network_timeout)
+        if self.ssl_context:
+            connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A connection that failed while it was set up is not our failure."""
+
+    def server_close(self) -> None:
+        """Close our copy; other processes go on listening."""
+        self.socket.close()
+
+    def shutdown(self) -> None:
+        """Accept no more, and abort what is open."""
+        BaseServer.shutdown(self)
+        self.server_close()
+        for assoc in self.active_associations:
+            assoc.abort()
+
+
+class Handler(RequestHandler):  # type: ignore[misc]
+    """Makes the association of an accepted connection."""
+
+    def _create_association(self) -> Association:
+        assoc = super()._create_association()
+        self.server.install(assoc)
+        return assoc
