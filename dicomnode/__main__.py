@@ -113,18 +113,24 @@ def up(config_file: ConfigOption = None) -> None:
 @app.command()
 def listen(config_file: ConfigOption = None) -> None:
     """Receive: the C-STORE SCP."""
-    from dicomnode.intake import Intake
-    from dicomnode.scp import Listener
+    from dicomnode.receivers import Receivers
+    from dicomnode.recovery import recover
+    from dicomnode.scp.server import listening_socket
     from dicomnode.up import stop_on_signals
 
     settings = _settings(_find(config_file))
     _log()
-    intake = Intake(_books(settings), Spool(settings.node.data_dir).make())
+    books, spool = _books(settings), Spool(settings.node.data_dir).make()
     try:
-        Listener(settings, intake).run(stop_on_signals())
+        listening = listening_socket(settings.listen.host, settings.listen.port)
     except OSError as error:
         listen_at = f"{settings.listen.host} port {settings.listen.port}"
         _fail(f"cannot listen on {listen_at}: {error.strerror}; try `dicomnode doctor`")
+    now = datetime.now(UTC)
+    bookkeeping.release_all(books, now)
+    recover(books, spool, settings.lane_of_unknown, now)
+    bookkeeping.close(books)
+    Receivers(settings, listening).run(stop_on_signals())
 
 
 @app.command()
@@ -201,6 +207,29 @@ def retry(
     if not again:
         _fail(f"nothing of {key} has failed or was rejected; `dicomnode explain {key}` tells its state")
     screen.print(f"Queued again: {', '.join(again)}")
+
+
+@app.command()
+def resend(
+    key: Annotated[str, typer.Argument(help="Accession number, study or series UID, or job id.")],
+    to: Annotated[str, typer.Option(help="The name of one destination; else all of them.")] = "",
+    config_file: ConfigOption = None,
+) -> None:
+    """Send the finished files of a study again, byte for byte; no state changes and nothing is computed."""
+    settings = _settings(_find(config_file))
+    chosen = [d for d in settings.destination if to in ("", d.name)]
+    if not chosen:
+        known = ", ".join(d.name for d in settings.destination) or "none; add a [[destination]] to node.toml"
+        _fail(f"no destination is called {to!r}; there are {known}" if to else f"destinations: {known}", USAGE)
+    books, wanted = _books(settings), [(d.name, frozenset(d.objects)) for d in chosen]
+    again = {job: bookkeeping.resend(books, job, wanted, datetime.now(UTC)) for job in bookkeeping.current(books, key)}
+    for job_id, made in again.items():
+        for name, count in made.items():
+            screen.print(
+                f"{count} files of job {job_id} go to {name} again; `dicomnode explain {job_id}` follows them."
+            )
+    if not any(again.values()):
+        _fail(f"{key} has no finished files to send; `dicomnode explain {key}` tells why")
 
 
 @app.command()

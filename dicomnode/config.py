@@ -56,10 +56,14 @@ class Node:
 
 @dataclass(frozen=True, config=FORBID)
 class Listen:
-    """Where the C-STORE SCP listens."""
+    """Where the C-STORE SCP listens, by how many processes, and when it takes no more."""
 
     host: str = "0.0.0.0"
     port: Port = 11112
+    processes: Annotated[int, Field(ge=1, le=64)] = 2
+    data_path: Literal["direct", "stock"] = "direct"
+    keep_free_gib: Annotated[float, Field(ge=0)] = 1.0
+    largest_instance_mib: Annotated[int, Field(ge=1)] = 4096
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -69,6 +73,7 @@ class Source:
     ae_title: AETitle
     addresses: Annotated[tuple[Network, ...], Field(min_length=1)]
     lane: Lane = Lane.ROUTINE
+    commitment_port: Annotated[int, Field(ge=0, le=65535)] = 0
 
     def admits(self, calling_ae_title: str, address: str) -> bool:
         """True where the peer bears this AE title and calls from one of these addresses."""
@@ -98,14 +103,16 @@ class Processing:
 
 @dataclass(frozen=True, config=FORBID)
 class Destination:
-    """A PACS that results are sent to."""
+    """A PACS that results are sent to: by DIMSE to an AE title at a host and port, or by STOW-RS."""
 
     name: str
-    ae_title: AETitle
-    host: str
-    port: Port
-    objects: Annotated[tuple[Literal["sc", "pm"], ...], Field(min_length=1)] = ("sc", "pm")
+    ae_title: AETitle = ""
+    host: str = ""
+    port: Port = 0
+    stow_url: Annotated[str, Field(pattern=r"^(https?://[^/]+(/.*)?)?$")] = ""
+    objects: Annotated[tuple[Literal["sc", "pm", "ct", "seg", "mosaic"], ...], Field(min_length=1)] = ("sc", "pm")
     required: bool = True
+    confirm: Literal["auto", "commitment", "query", "status"] = "auto"
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -143,6 +150,11 @@ class Settings:
     def digest(self) -> str:
         """Digest of what shapes a result besides its inputs and weights (design contract 3)."""
         return sha256(repr(self.processing).encode()).hexdigest()
+
+    @property
+    def lane_of_unknown(self) -> Lane:
+        """The lane of what a crash robbed of its sender's name: rather too urgent than too late."""
+        return Lane.STROKE if any(source.lane is Lane.STROKE for source in self.source) else Lane.ROUTINE
 
     def source_of(self, calling_ae_title: str, address: str) -> Source | None:
         """The [[source]] entry that admits this peer, if any."""
@@ -183,6 +195,10 @@ def parse(raw: Mapping[str, Any], name: str = "node.toml", folder: Path = Path()
     except ValidationError as error:
         raise ConfigError("\n".join(_sentence(name, problem) for problem in error.errors())) from error
     _refuse_twins(name, "destination", [d.name for d in settings.destination])
+    for number, destination in enumerate(settings.destination):
+        lacking = [key for key in ("ae_title", "host", "port") if not getattr(destination, key)]
+        if lacking and not destination.stow_url:
+            raise ConfigError(f"{name}: [destination.{number}] needs the key {lacking[0]!r}, or stow_url")
     return settings
 
 

@@ -11,7 +11,7 @@ from pynetdicom.sop_class import Verification
 from dicomnode import bookkeeping, sender
 from dicomnode.bookkeeping import BooksAway, BooksOutdated
 from dicomnode.config import Destination, Settings
-from dicomnode.sender import Unreachable
+from dicomnode.sender import Unreachable, web
 from inference import weights
 from inference.weights import WeightsError
 
@@ -117,6 +117,9 @@ def _destinations(settings: Settings) -> Iterator[Finding]:
         yield Finding("destination", "none", "results would stay on the node: add a [[destination]] to node.toml")
     for destination in settings.destination:
         check = f"destination {destination.name}"
+        if destination.stow_url:
+            yield _web(check, destination)
+            continue
         try:
             assoc = sender.associate(destination, settings.node.ae_title, [Verification])
         except Unreachable as why:
@@ -128,3 +131,10 @@ def _destinations(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             check, "answers C-ECHO" if ok else f"C-ECHO failed: {status}", "" if ok else "ask the PACS administrator"
         )
+
+
+def _web(check: str, destination: Destination) -> Finding:
+    try:
+        return Finding(check, web.check(destination))
+    except Unreachable as why:
+        return Finding(check, str(why), "start the PACS, mend stow_url, or let us in there")

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from dicomnode import bookkeeping
-from dicomnode.bookkeeping import Books, StudyStory
-from dicomnode.jobs import SeriesState, State
+from dicomnode.bookkeeping import Books, History, StudyStory
+from dicomnode.jobs import DeliveryState, SeriesState, State
 
 # What a person can do about a reason code; a code that is not here explains itself in its sentence.
 ADVICE: dict[str, str] = {
+    "file-missing": "send the series again, and find out why files left the spool",
     "called-ae-title": "mend the called AE title at the sender, or [node] ae_title here",
     "unlisted-source": "add the sender to node.toml as a [[source]] and restart the listener",
     "not-dicom": "look at the file in quarantine; the sender made something that is not DICOM",
@@ -23,6 +24,8 @@ ADVICE: dict[str, str] = {
     "weights-locked": "accept the weights for clinical use, or set intended_use to research",
     "wrong-modality": "send a non-contrast head CT",
 }
+
+LOST = (DeliveryState.REFUSED, DeliveryState.DEAD)
 
 
 def tell(books: Books, key: str) -> Iterator[str]:
@@ -50,7 +53,7 @@ def _lines(story: StudyStory) -> Iterator[str]:
     for row in story.history:
         change = f"{row.before} -> {row.after}" if row.before else row.after
         since = (row.at - (start or row.at)).total_seconds()
-        yield f"    {_clock(row.at)} {since:8.2f} s  {row.subject:6s} {change}: {row.why}"
+        yield f"    {_clock(row.at)} {since:8.2f} s  {_subject(row):6s} {change}: {row.why}"
     yield from _door_to_map(story)
     yield from _advice(story)
 
@@ -65,9 +68,18 @@ def _door_to_map(story: StudyStory) -> Iterator[str]:
 
 
 def _advice(story: StudyStory) -> Iterator[str]:
+    yield from _delivery_advice(story)
     codes = [s.reason_code for s in story.series] + [j.reason_code for j in story.jobs]
     for code in dict.fromkeys(c for c in codes if c in ADVICE):
         yield f"  What to do ({code}): {ADVICE[str(code)]}"
+
+
+def _delivery_advice(story: StudyStory) -> Iterator[str]:
+    """What a destination has refused for good: mended there or here first, then sent again."""
+    states = {job.id: job.state for job in story.jobs}
+    for job, destination in dict.fromkeys((d[0], d[1]) for d in story.deliveries if d[2] in LOST):
+        again = f"retry {job}" if states[job] is State.FAILED else f"resend {job} --to {destination}"
+        yield f"  What to do ({destination}): mend what it says above, then `dicomnode {again}`"
 
 
 def state_of_the_node(books: Books, now: datetime) -> Iterator[str]:
@@ -80,10 +92,19 @@ def state_of_the_node(books: Books, now: datetime) -> Iterator[str]:
     for job, accession in bookkeeping.recent_jobs(books):
         reason = _reason(job.reason_code, job.reason or "waiting for a worker")
         yield f"job         {job.id} {accession or '(no accession number)'} {job.state}: {reason}"
+    for absence in bookkeeping.absences(books):
+        since = f"{_clock(absence.since)}, {absence.attempts} tries, the next at {_clock(absence.until)}"
+        yield f"away        {absence.destination} since {since}: {absence.why}"
+    for ae_title, count, asked in bookkeeping.unanswered(books):
+        yield f"commitment  {ae_title} waits for {count} Storage Commitment reports since {_clock(asked)}"
     for subject in ("association", "instance"):
         for code, why, count, last in bookkeeping.refusals(books, subject, now - timedelta(days=1)):
             advice = f"; {ADVICE[code]}" if code in ADVICE and ADVICE[code] not in why else ""
             yield f"refused     {count} x {subject}, last {_clock(last)}: {code}: {why}{advice}"
+
+
+def _subject(row: History) -> str:
+    return row.subject_id if row.subject == "destination" else row.subject
 
 
 def _reason(code: str | None, words: str) -> str:

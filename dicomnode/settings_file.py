@@ -23,9 +23,21 @@ accept_simulated = {accept_simulated}
 # Address and port of the C-STORE SCP. 0.0.0.0 is every interface; 11112 is the DICOM port that needs no privileges.
 host = "0.0.0.0"
 port = {port}
+# Receiver processes that share the port. Two serve several scanners at once on two cores; more only where many send.
+processes = 2
+# "direct": our own path from the network to the file. "stock": pynetdicom's, several times slower, should the first
+# ever have to be ruled out as the cause of a trouble.
+data_path = "direct"
+# GiB that stay free for results: below it every instance is answered 0xA700 (out of resources) before it is read, and
+# the sender keeps it. A quarter of that is held back in data_dir/reserve, and given up when the disk is all but full.
+keep_free_gib = 1.0
+# MiB of the largest instance that is taken; what is larger is answered 0xA700.
+largest_instance_mib = 4096
 
 # Who may send: AE title and address together; everyone else is rejected at the door and `dicomnode status` says so.
 # addresses: IP addresses or networks (192.0.2.0/24). lane: "stroke" is never computed behind "routine".
+# commitment_port: where the sender takes Storage Commitment reports, on the address it calls from. 0: reports go out
+# only over the association that asked, while it is open.
 """
 
 SOURCE = """\
@@ -33,6 +45,7 @@ SOURCE = """\
 ae_title = "{ae_title}"
 addresses = ["{host}"]
 lane = "stroke"
+commitment_port = 0
 """
 
 MIDDLE = """\
@@ -53,8 +66,15 @@ engine = "torch"
 # Threads for the computation; 0 is half the cores, which leaves the others to receiving and sending.
 threads = 0
 
-# Where results go. objects: "sc" colour secondary captures, one for each slice and map; "pm" parametric maps.
+# Where results go. objects: "sc" colour secondary captures, one for each slice and map; "pm" parametric maps. On
+# request: "ct" 16 bit images in physical units, filed as derived CT; "seg" segmentations of low flow and late tissue;
+# "mosaic" one page with all maps and volumes. Regions and volumes are estimates, not for treatment selection.
+# stow_url: the DICOMweb address (https://pacs/dicom-web) where STOW-RS is wanted in place of C-STORE; ae_title, host
+# and port may then be left out. The environment variable DICOMNODE_AUTHORIZATION_<NAME> holds its Authorization header.
 # required: a job is DONE only when every required destination holds its results.
+# confirm: how we know that it does. "commitment" is DICOM Storage Commitment (its report may come to our listener, so
+# the PACS must know our address and port); "query" is C-FIND; "status" trusts the C-STORE response. "auto" takes the
+# best that the destination offers.
 """
 
 DESTINATION = """\
@@ -63,8 +83,10 @@ name = "{name}"
 ae_title = "{ae_title}"
 host = "{host}"
 port = {port}
+stow_url = ""
 objects = ["sc", "pm"]
 required = true
+confirm = "auto"
 """
 
 TAIL = """\

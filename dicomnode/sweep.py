@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from json import dumps
 
-from dicomnode import bookkeeping, completeness, eligibility, header
+from dicomnode import bookkeeping, commitment, completeness, eligibility, header
 from dicomnode.bookkeeping import Books, OpenSeries, Order
 from dicomnode.completeness import Quiet
 from dicomnode.config import Settings
@@ -35,6 +35,7 @@ class Sweep:
 
     def run(self, stop: threading.Event) -> None:
         """Sweep until told to stop; a failed pass is logged and the next one tries again."""
+        commitment.start(self.settings, self.books, self.spool, stop)
         while not stop.is_set():
             try:
                 self.once(datetime.now(UTC))

@@ -124,6 +124,8 @@ class Orthanc:
     folder: Path
     dicom_port: int
     http_port: int
+    node_port: int = 1
+    plugins: tuple[str, ...] = ()
 
     @contextmanager
     def running(self) -> Iterator["Orthanc"]:
@@ -141,9 +143,9 @@ class Orthanc:
             "DicomAlwaysAllowEcho": False,
             "DicomAlwaysAllowStore": False,
             "DicomCheckModalityHost": True,
-            "DicomModalities": {"node": ["DICOMNODE", "127.0.0.1", 1]},
+            "DicomModalities": {"node": ["DICOMNODE", "127.0.0.1", self.node_port]},
             "DefaultEncoding": "Utf8",
-            "Plugins": [],
+            "Plugins": list(self.plugins),
         }
         path = self.folder / "orthanc.json"
         path.write_text(json.dumps(settings))
