@@ -54,14 +54,15 @@ def run(job: Job, settings: Settings, books: Books, spool: Spool) -> int:
 def keep(study: Study, job: Job, settings: Settings, books: Books, spool: Spool) -> int:
     """Write what a resumed job does not have yet; every file is durable before the books know it."""
     have = {(r.kind, r.map, r.index) for r in bookkeeping.results(books, job.id)}
-    objects = writer.write(study, wanted=lambda kind, name, index: (kind, name, index) not in have)
     destinations = [(d.name, frozenset(d.objects)) for d in settings.destination]
+    kinds = frozenset(writer.ALWAYS).union(*(wanted for _, wanted in destinations))
+    objects = writer.write(study, lambda kind, name, index: (kind, name, index) not in have, kinds)
     save = partial(_save, job.id, spool)
     with ThreadPoolExecutor(1) as saving:  # while one object is saved, the next is rendered
         while rows := list(saving.map(save, islice(objects, BATCH))):
             spool.settle(job.id)
             bookkeeping.note_results(books, ACTOR, rows, destinations, datetime.now(UTC))
-    return len(writer.plan(study))
+    return len(writer.plan(study, kinds))
 
 
 def _save(job_id: str, spool: Spool, rendered: Rendered) -> Result:

@@ -9,10 +9,13 @@ from typing import Literal
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
+from inference.volume import Volume
+
 HYPOPERFUSED = 6.0  # s, Tmax of hypoperfused tissue is more
 HEALTHY = 4.0  # s, Tmax of tissue that lends its CBF as the reference is less
 CORE = 0.30  # of the reference CBF
 LEAST = 1.0  # ml, smaller clusters are dropped
+BANDS = ((4.0, 6.0), (6.0, 8.0), (8.0, 10.0), (10.0, float("inf")))  # s, above the first and up to the second
 SEVERE = 0.5  # core over hypoperfused; more is severe, in the words of paper 001
 
 Severity = Literal["none", "mild", "severe"]
@@ -70,6 +73,41 @@ def find(
     hypoperfused = without_specks(late, volumes)
     core = without_specks(hypoperfused & (cbf < CORE * reference), volumes)
     return Regions(core, hypoperfused, reference, volume(core, volumes), volume(hypoperfused, volumes))
+
+
+def on_source(head: Volume, cbf: np.ndarray, tmax: np.ndarray, brain: np.ndarray) -> Regions:
+    """The regions on the grid of the source slices, however these lie; all (slices, rows, columns) as in `find`."""
+    return find(cbf, tmax, brain, _left_of_middle(head, brain), slice_voxel_ml(head))
+
+
+def slice_voxel_ml(head: Volume) -> np.ndarray:
+    """(slices,) ml that a voxel of each slice stands for: half way to its neighbours, however unevenly they lie."""
+    between_rows, between_columns = head.pixel_spacing
+    each: np.ndarray = np.gradient(head.offsets) * between_rows * between_columns / 1000.0
+    return each
+
+
+def _left_of_middle(head: Volume, brain: np.ndarray) -> np.ndarray:
+    """(slices, rows, columns) bool: nearer to the patient's left than the middle of the brain's box."""
+    _, rows, columns = brain.shape
+    between_rows, between_columns = head.pixel_spacing
+    down = np.arange(rows)[:, None] * between_rows * head.column_direction[0]
+    along = np.arange(columns) * between_columns * head.row_direction[0]
+    x = head.positions[:, 0, None, None] + down + along
+    inside = x[brain]
+    left: np.ndarray = x > ((inside.min() + inside.max()) / 2 if inside.size else 0.0)
+    return left
+
+
+def bands(tmax: np.ndarray, brain: np.ndarray, voxel_ml: float | np.ndarray) -> list[np.ndarray]:
+    """(slices, rows, columns) bool, the tissue of each of BANDS; no voxel is in two.
+
+    Clusters of under 1 ml are dropped from all that is later than 4 s, and from all that is later than 6 s, so that the
+    bands beyond 6 s make up the hypoperfused tissue of `find`.
+    """
+    volumes = np.broadcast_to(np.asarray(voxel_ml, np.float64), len(brain))
+    later = [without_specks(brain & (tmax > low), volumes) for low in (BANDS[0][0], HYPOPERFUSED)]
+    return [later[low >= HYPOPERFUSED] & (tmax > low) & (tmax <= high) for low, high in BANDS]
 
 
 def volume(region: np.ndarray, voxel_ml: float | np.ndarray) -> float:

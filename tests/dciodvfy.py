@@ -23,7 +23,7 @@ def messages(path: Path) -> set[str]:
 
 
 def allowed(kind: str) -> set[str]:
-    """What dciodvfy may say about one kind of object ("sc", "pm")."""
+    """What dciodvfy may say about one kind of object."""
     lines = [line for line in ALLOW_LIST.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
     return {message for of, message in (line.split(": ", 1) for line in lines) if of == kind}
 

@@ -70,11 +70,9 @@ MUTANTS = (
     ),
     Mutant("inference/preprocess.py", "NEIGHBOURS = (-4.0, 0.0, 4.0)", "NEIGHBOURS = (4.0, 0.0, -4.0)", GRID),
     Mutant("inference/preprocess.py", "np.roll(stack, (-rows, -columns)", "np.roll(stack, (rows, columns)", GRID),
-    Mutant(
-        "dicomnode/writer/parametric_map.py", "np.argsort(positions @ normal", "np.argsort(positions @ -normal", WRITER
-    ),
-    Mutant("dicomnode/writer/parametric_map.py", "frames[order].tobytes()", "frames.tobytes()", WRITER),
-    Mutant("dicomnode/writer/secondary_capture.py", "(1 / factor - 1) / 2 *", "(1 - 1 / factor) / 2 *", WRITER),
+    Mutant("dicomnode/writer/multiframe.py", "(positions @ normal).round", "(positions @ -normal).round", WRITER),
+    Mutant("dicomnode/writer/parametric_map.py", "frames[multiframe.ascend(ds, normal)]", "frames", WRITER),
+    Mutant("dicomnode/writer/plane.py", "(1 / factor - 1) / 2 *", "(1 - 1 / factor) / 2 *", WRITER),
 )
 
 

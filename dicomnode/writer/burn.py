@@ -124,10 +124,20 @@ class Sheet:
         return [Line(part, line.size, line.colour) for part in parts]
 
 
-def sides(sheet: Sheet, row_direction: np.ndarray, column_direction: np.ndarray) -> None:
-    """L and R of the patient where they are in the image, computed from the orientation and never assumed.
+Box = tuple[float, float, float, float]  # left, top, width, height as fractions of the sheet
+
+
+def sides(
+    sheet: Sheet,
+    row_direction: np.ndarray,
+    column_direction: np.ndarray,
+    box: Box = (0.0, 0.0, 1.0, 1.0),
+    size: int = 30,
+) -> None:
+    """L and R of the patient where they are in an image, computed from the orientation and never assumed.
 
     They stand left and right where the rows run across the patient, above and below where the patient lies on a side.
+    box: where the image is on the sheet.
     """
     across = abs(row_direction[0]) >= abs(column_direction[0])
     towards_left = (row_direction if across else column_direction)[0]
@@ -137,8 +147,9 @@ def sides(sheet: Sheet, row_direction: np.ndarray, column_direction: np.ndarray)
         )
     first, last = "RL" if towards_left > 0 else "LR"
     places = ((0.09, 0.16), (0.91, 0.16)) if across else ((0.5, 0.22), (0.5, 0.8))
+    left, top, width, height = box
     for letter, (x, y) in zip((first, last), places, strict=True):
-        sheet.text(x, y, Line(letter, 30))
+        sheet.text(left + x * width, top + y * height, Line(letter, size))
 
 
 def word(text: str, size: int) -> np.ndarray:

@@ -13,6 +13,10 @@ ACQUISITION_EQUIPMENT = CodedConcept("109101", "DCM", "Acquisition Equipment")
 SYNTHESIZING_EQUIPMENT = CodedConcept("109100", "DCM", "Synthesizing Equipment")
 SOURCE_IMAGE = CodedConcept("121322", "DCM", "Source image for image processing operation")
 BRAIN = CodedConcept("12738006", "SCT", "Brain")
+# Of what segments are, these claim least: infarct and ischaemia are not ours to say.
+FUNCTION = CodedConcept("246464006", "SCT", "Function")
+PERFUSION = CodedConcept("371863001", "SCT", "Perfusion")
+ARTIFICIAL_INTELLIGENCE = CodedConcept("123110", "DCM", "Artificial Intelligence")
 # (129104, DCM, "Perfusion image analysis") would claim that a perfusion acquisition was analysed.
 SYNTHETIC_PERFUSION = CodedConcept("SYNPERF", OWN_SCHEME, "Synthetic perfusion map inferred from non-contrast CT")
 

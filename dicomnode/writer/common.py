@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
+from datetime import datetime
 
 from pydicom import DataElement, Dataset
 from pydicom.config import IGNORE
@@ -55,17 +56,26 @@ _SCANNER = (  # what a Contributing Equipment item says of the scanner (PS3.3 C.
 
 def base(study: Study) -> Dataset:
     """The attributes that every object of the study carries, whatever its kind and map."""
-    ds = patient_and_study(study.source[0])
-    stamp = study.written_at
+    made = f"Synthetic maps inferred by a neural network; no perfusion acquisition. {_training(study)}"
+    return of_node(study.source, study.written_at, study.device_serial_number, software(study), made)
+
+
+def of_node(
+    source: Sequence[Dataset], stamp: datetime, device_serial_number: str, software_versions: list[str], made: str
+) -> Dataset:
+    """The attributes of anything that this node adds to a study.
+
+    source: headers of the series it was made from; stamp: on the clock of the source; made: what was done, in words.
+    """
+    ds = patient_and_study(source[0])
     ds.InstanceCreationDate = ds.SeriesDate = ds.ContentDate = stamp.strftime("%Y%m%d")
     ds.InstanceCreationTime = ds.SeriesTime = ds.ContentTime = stamp.strftime("%H%M%S")
     ds.SyntheticData = "YES"
     ds.Manufacturer, ds.ManufacturerModelName = MANUFACTURER, MODEL_NAME
-    ds.DeviceSerialNumber = study.device_serial_number
-    ds.SoftwareVersions = software(study)
+    ds.DeviceSerialNumber, ds.SoftwareVersions = device_serial_number, software_versions
     ds.CodingSchemeIdentificationSequence = [codes.own_scheme()]
-    ds.ContributingEquipmentSequence = [_acquisition(study.source[0]), _synthesis(study)]
-    _lossy(ds, study.source)
+    ds.ContributingEquipmentSequence = [_acquisition(source[0]), _synthesis(ds, stamp, made)]
+    _lossy(ds, source)
     return ds
 
 
@@ -75,7 +85,7 @@ def patient_and_study(source: Dataset) -> Dataset:
     A source with text beyond ASCII but no character set stays as it is, byte for byte: the PACS guesses the set of
     both objects alike, and the names still agree.
     """
-    ds = _in_unicode(source, (*TYPE_2, *COPIED))
+    ds = in_unicode(source, (*TYPE_2, *COPIED))
     unlabelled = not source.get("SpecificCharacterSet") and not str(ds).isascii()
     if not unlabelled:
         ds.SpecificCharacterSet = UNICODE
@@ -89,7 +99,7 @@ def patient_and_study(source: Dataset) -> Dataset:
     return ds
 
 
-def _in_unicode(source: Dataset, keywords: Sequence[str] | None = None) -> Dataset:
+def in_unicode(source: Dataset, keywords: Sequence[str] | None = None) -> Dataset:
     """A copy of the named (or all) elements with values decoded, so that it can be written in any character set."""
     ds = Dataset()
     tags = source.keys() if keywords is None else [k for k in keywords if k in source]
@@ -113,7 +123,7 @@ def _copied(element: DataElement) -> bool:
 def _decoded(element: DataElement) -> object:
     """The value of an element, rebuilt as plain text and lists: a PersonName would keep the bytes it was read from."""
     if element.VR == "SQ":
-        return [_in_unicode(item) for item in element.value]
+        return [in_unicode(item) for item in element.value]
     values = list(element.value) if isinstance(element.value, MultiValue) else [element.value]
     if element.VR == "PN":
         values = [str(value) for value in values]
@@ -132,21 +142,19 @@ def decimals(values: Iterable[float]) -> list[DSfloat | str]:
 
 
 def _acquisition(source: Dataset) -> Dataset:
-    item = _in_unicode(source, _SCANNER)
+    item = in_unicode(source, _SCANNER)
     if "Manufacturer" not in item:
         item.Manufacturer = "unknown"  # type 1 in this sequence
     item.PurposeOfReferenceCodeSequence = [deepcopy(codes.ACQUISITION_EQUIPMENT)]
     return item
 
 
-def _synthesis(study: Study) -> Dataset:
+def _synthesis(ds: Dataset, stamp: datetime, made: str) -> Dataset:
     item = Dataset()
-    item.Manufacturer, item.ManufacturerModelName = MANUFACTURER, MODEL_NAME
-    item.DeviceSerialNumber, item.SoftwareVersions = study.device_serial_number, software(study)
-    item.ContributionDateTime = study.written_at.strftime("%Y%m%d%H%M%S.%f%z")
-    item.ContributionDescription = (
-        f"Synthetic maps inferred by a neural network; no perfusion acquisition. {_training(study)}"
-    )
+    for keyword in ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions"):
+        setattr(item, keyword, ds[keyword].value)
+    item.ContributionDateTime = stamp.strftime("%Y%m%d%H%M%S.%f%z")
+    item.ContributionDescription = made
     item.PurposeOfReferenceCodeSequence = [deepcopy(codes.SYNTHESIZING_EQUIPMENT)]
     return item
 
@@ -159,13 +167,13 @@ def _training(study: Study) -> str:
     }[study.manifest.training_domain]
 
 
-def derivation(study: Study, kind: MapKind) -> str:
-    """How a map came to be, in words (ST, 1024 characters)."""
+def derivation(study: Study, what: str) -> str:
+    """How an object came to be, in words (ST, 1024 characters); what: the title of its map, or what stands for it."""
     manifest = study.manifest
     source = "the non-contrast CT of a simulated patient" if study.simulated_input else "non-contrast CT"
     replaces = f" Revision {study.revision}, replaces revision {study.supersedes}." if study.supersedes else ""
     return (
-        f"{DISCLAIMER}: {kind.title} inferred from {source} by {manifest.name} {manifest.version} (weights sha256 "
+        f"{DISCLAIMER}: {what} inferred from {source} by {manifest.name} {manifest.version} (weights sha256 "
         f"{manifest.sha256[:16]}). {_training(study)}{replaces} {NOT_AN_EXCLUSION}"
     )
 
@@ -175,17 +183,22 @@ def _lossy(ds: Dataset, source: Sequence[Dataset]) -> None:
     lossy = next((s for s in source if s.get("LossyImageCompression") == "01"), None)
     ds.LossyImageCompression = "01" if lossy else "00"
     if lossy:
-        ds.update(_in_unicode(lossy, ("LossyImageCompressionRatio", "LossyImageCompressionMethod")))
+        ds.update(in_unicode(lossy, ("LossyImageCompressionRatio", "LossyImageCompressionMethod")))
 
 
-def series_description(study: Study, kind: MapKind, extent: str = "") -> str:
-    """`SYNTHETIC <map> <extent> <training> <revision> (NCCT-AI)`; viewers show the first 15 characters."""
+def series_description(study: Study, name: str, extent: str = "") -> str:
+    """`SYNTHETIC <name> <extent> <training> <revision> (NCCT-AI)`; viewers show the first 15 characters."""
     training = {"untrained": "UNTRAINED", "virtual": "sim-trained", "clinical": ""}[study.manifest.training_domain]
     revision = f"rev {study.revision}" if study.supersedes else ""
-    text = " ".join(word for word in ("SYNTHETIC", kind.name, extent, training, revision, "(NCCT-AI)") if word)
+    text = " ".join(word for word in ("SYNTHETIC", name, extent, training, revision, "(NCCT-AI)") if word)
     if len(text) > 64:
-        raise ValueError(f"series description {text!r} is longer than 64 characters; shorten the unit of {kind.name}")
+        raise ValueError(f"series description {text!r} is longer than 64 characters; shorten that of {name}")
     return text
+
+
+def extent(study: Study, kind: MapKind) -> str:
+    """The range of display in words, "0-12 s"; nothing where units are relative."""
+    return f"0-{kind.ceiling:g} {kind.unit}" if study.manifest.units == "physical" else ""
 
 
 def series_number(first: int, kind: MapKind) -> int:

@@ -5,7 +5,6 @@ down. Stored values are physical / ceiling with the ceiling as the slope of the 
 viewers colour 0..1 and ignore the window; the file still means the physical unit.
 """
 
-from collections.abc import Iterator, Sequence
 from copy import deepcopy
 
 import numpy as np
@@ -15,8 +14,7 @@ from pydicom import Dataset
 from pydicom.uid import ParametricMapStorage
 
 from dicomnode import MANUFACTURER, MODEL_NAME
-from dicomnode.writer import codes, common
-from dicomnode.writer.air import Word
+from dicomnode.writer import codes, common, multiframe
 from dicomnode.writer.study import Study
 from inference.maps import MapKind, PerfusionMap
 
@@ -32,14 +30,11 @@ def possible(study: Study) -> bool:
     return study.frame_of_reference_uid is not None and rows * columns % 4 == 0
 
 
-def write(study: Study, perfusion_map: PerfusionMap, words: Sequence[Word]) -> Dataset:
-    """One map as a parametric map: all frames of the source, ascending along the normal.
-
-    words: of air.synthetic_words, the same for all maps of a study.
-    """
+def write(study: Study, perfusion_map: PerfusionMap) -> Dataset:
+    """One map as a parametric map: all frames of the source, ascending along the normal."""
     kind = perfusion_map.kind
     stored = (perfusion_map.values / np.float32(kind.ceiling)).astype(np.float32, copy=False)
-    for word in words:
+    for word in study.words:
         word.onto(stored, 1.0)
     ds = Dataset()
     ds.update(_highdicom(study, kind, stored))
@@ -51,7 +46,7 @@ def write(study: Study, perfusion_map: PerfusionMap, words: Sequence[Word]) -> D
 def _highdicom(study: Study, kind: MapKind, stored: np.ndarray) -> ParametricMap:
     """The parametric map as highdicom builds it, over stand-ins for the source."""
     return ParametricMap(
-        source_images=list(_stand_ins(study)),
+        source_images=list(multiframe.stand_ins(study)),
         pixel_array=stored,
         series_instance_uid=study.uid("pm", kind.name, "series"),
         series_number=common.series_number(FIRST_SERIES_NUMBER, kind),
@@ -67,7 +62,7 @@ def _highdicom(study: Study, kind: MapKind, stored: np.ndarray) -> ParametricMap
             VOILUTTransformation(
                 window_center=[0.5],
                 window_width=[1.0],
-                window_explanation=[extent(study, kind) or "low to high"],
+                window_explanation=[common.extent(study, kind) or "low to high"],
                 voi_lut_function="LINEAR_EXACT",  # in LINEAR a width of 1 is a step of no width
             )
         ],
@@ -89,56 +84,19 @@ def _mapping(study: Study, kind: MapKind, stored: np.ndarray) -> RealWorldValueM
     )
 
 
-def _stand_ins(study: Study) -> Iterator[Dataset]:
-    """The source slices as far as highdicom needs them.
-
-    Patient and study are left empty and filled in afterwards: highdicom refuses standard character sets of Japan and
-    Korea, absent attributes of type 2 and values of Patient's Sex that hospitals do send.
-    """
-    for source in study.source:
-        ds = Dataset()
-        for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID"):
-            setattr(ds, keyword, source[keyword].value)
-        ds.SeriesInstanceUID = study.source[0].SeriesInstanceUID
-        for keyword in common.TYPE_2:
-            setattr(ds, keyword, "")
-        ds.FrameOfReferenceUID = study.frame_of_reference_uid
-        ds.PositionReferenceIndicator = study.source[0].get("PositionReferenceIndicator") or None
-        ds.ImagePositionPatient = common.decimals(source.ImagePositionPatient)
-        ds.ImageOrientationPatient = common.decimals(study.source[0].ImageOrientationPatient)
-        ds.PixelSpacing = common.decimals(study.source[0].PixelSpacing)
-        ds.SliceThickness = study.volume.slice_thickness
-        _, ds.Rows, ds.Columns = study.volume.hu.shape
-        yield ds
-
-
 def _order_frames(ds: Dataset, normal: np.ndarray) -> None:
     """Frames ascending along the normal, pixels and functional groups together."""
-    groups = list(ds.PerFrameFunctionalGroupsSequence)
-    positions = np.array([g.PlanePositionSequence[0].ImagePositionPatient for g in groups], float)
-    order = np.argsort(positions @ normal, kind="stable")
-    frames = np.frombuffer(ds.FloatPixelData, np.float32).reshape(len(groups), -1)
-    ds.FloatPixelData = frames[order].tobytes()
-    ds.PerFrameFunctionalGroupsSequence = [groups[i] for i in order]
-    for number, group in enumerate(ds.PerFrameFunctionalGroupsSequence, start=1):
-        group.FrameContentSequence[0].DimensionIndexValues = [number]
+    frames = np.frombuffer(ds.FloatPixelData, np.float32).reshape(ds.NumberOfFrames, -1)
+    ds.FloatPixelData = frames[multiframe.ascend(ds, normal)].tobytes()
 
 
 def _describe(ds: Dataset, study: Study, kind: MapKind) -> None:
     """What highdicom leaves out, and what would differ from one rendering to the next."""
     ds.update(common.base(study))
-    ds.SeriesDescription = common.series_description(study, kind, extent(study, kind))
-    organization = study.uid("pm", kind.name, "dimension organization")
-    ds.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
-    for index in ds.DimensionIndexSequence:
-        index.DimensionOrganizationUID = organization
+    ds.SeriesDescription = common.series_description(study, kind.name, common.extent(study, kind))
+    multiframe.complete(ds, study.uid("pm", kind.name, "dimension organization"))
     anatomy = Dataset()
     anatomy.AnatomicRegionSequence, anatomy.FrameLaterality = [deepcopy(codes.BRAIN)], "U"
     ds.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [anatomy]  # Slicer's reader crashes without it
     for group in ds.PerFrameFunctionalGroupsSequence:
-        group.DerivationImageSequence[0].DerivationDescription = common.derivation(study, kind)
-
-
-def extent(study: Study, kind: MapKind) -> str:
-    """The range of display in words, "0-12 s"; nothing where units are relative."""
-    return f"0-{kind.ceiling:g} {kind.unit}" if study.manifest.units == "physical" else ""
+        group.DerivationImageSequence[0].DerivationDescription = common.derivation(study, kind.title)

@@ -3,20 +3,24 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import cached_property
 from uuid import UUID, uuid5
 
 import numpy as np
 from pydicom import Dataset
 from pydicom.uid import UID
 
+from dicomnode.writer.air import Word, synthetic_words
+from inference import regions
 from inference.maps import PerfusionMap
+from inference.regions import Regions
 from inference.volume import Volume
 from inference.weights import Manifest
 
 _RESULTS = UUID("558f3367-a782-495e-a472-b8c0d20757f2")  # the fixed namespace of design.md contract 3: never change it
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Study:
     """Everything the writer needs of one finished job.
 
@@ -65,18 +69,31 @@ class Study:
 
     @property
     def written_at(self) -> datetime:
-        """created_at on the clock of the source: in its TimezoneOffsetFromUTC, else in the zone of this machine.
+        """created_at on the clock of the source."""
+        return on_clock_of(self.source[0], self.created_at)
 
-        Dates and times without an offset are read as local ones (PS3.3 C.12.1.1.8).
-        """
-        offset = self.source[0].get("TimezoneOffsetFromUTC")
-        return self.created_at.astimezone(_time_zone(offset) if offset else None)
-
-    @property
+    @cached_property
     def brain(self) -> np.ndarray:
         """(slices, rows, columns) bool: where any of the maps has a value; a single map may well be 0 inside."""
         inside: np.ndarray = np.any([m.values != 0 for m in self.maps], axis=0)
         return inside
+
+    @cached_property
+    def words(self) -> tuple[Word, ...]:
+        """The word SYNTHETIC in the air of the slices, the same for all maps."""
+        return tuple(synthetic_words(self.volume))
+
+    @cached_property
+    def regions(self) -> Regions | None:
+        """What the maps say of core and hypoperfusion; None without CBF and Tmax in physical units."""
+        if self.manifest.units != "physical" or not {"CBF", "Tmax"} <= {m.kind.name for m in self.maps}:
+            return None
+        cbf, tmax = (self.map_named(name).values for name in ("CBF", "Tmax"))
+        return regions.on_source(self.volume, cbf, tmax, self.brain)
+
+    def map_named(self, name: str) -> PerfusionMap:
+        """The map of a kind."""
+        return next(m for m in self.maps if m.kind.name == name)
 
     def uid(self, kind: str, name: str, index: int | str) -> UID:
         """The UID of one object of this job."""
@@ -86,10 +103,19 @@ class Study:
 def result_uid(job_key: str, kind: str, name: str, index: int | str) -> UID:
     """The UID of one result: equal inputs have equal UIDs, anything changed has new ones (design.md contract 3).
 
-    kind: "sc", "pm"; name: of the map; index: of the slice or instance from 0, or a word for what is not an
-    instance ("series").
+    kind: of writer.OBJECTS; name: of the map, or what stands in its place; index: of the slice or instance from 0, or
+    a word for what is not an instance ("series").
     """
     return UID(f"2.25.{uuid5(_RESULTS, f'{job_key}|{kind}|{name}|{index}').int}")
+
+
+def on_clock_of(source: Dataset, moment: datetime) -> datetime:
+    """A moment in the source's TimezoneOffsetFromUTC, else in the zone of this machine.
+
+    Dates and times without an offset are read as local ones (PS3.3 C.12.1.1.8).
+    """
+    offset = source.get("TimezoneOffsetFromUTC")
+    return moment.astimezone(_time_zone(offset) if offset else None)
 
 
 def _time_zone(offset: str) -> timezone:

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from inference import regions
+from inference.volume import from_slices
+from tests import phantom
 
 SHAPE = (6, 40, 40)
 VOXEL = 0.05  # ml: a cluster of 20 voxels is 1 ml
@@ -137,3 +139,47 @@ def test_the_left_of_the_model_grid_begins_at_the_middle_of_the_brain():
     brain[0, 3:8, 5:16] = True
     assert np.flatnonzero(regions.left_half(brain)).tolist() == list(range(11, 40))
     assert regions.left_half(np.zeros((2, 10, 40), bool)).sum() == 20
+
+
+def test_bands_share_no_voxel_and_make_up_the_late_tissue(stroke):
+    stroke.tmax[1:5, 10:20, 20:25] = 5.0
+    stroke.tmax[1:3, 10:20, 30:35] = 12.0
+    stroke.tmax[0, 0, 0] = 9.0  # a speck
+    found = regions.bands(stroke.tmax, stroke.brain, VOXEL)
+    assert [int(band.sum()) for band in found] == [200, 300, 0, 100]
+    assert np.sum(found, axis=0).max() == 1
+    assert np.array_equal(np.any(found[1:], axis=0), stroke.find().hypoperfused)
+
+
+def test_the_limits_belong_to_the_lower_band(stroke):
+    for index, (low, high) in enumerate(regions.BANDS):
+        stroke.tmax[1:5, 10:20, 25:35] = min(high, 11.0)
+        assert [int(band.sum()) for band in regions.bands(stroke.tmax, stroke.brain, VOXEL)][index] == 400
+        stroke.tmax[1:5, 10:20, 25:35] = low
+        assert not regions.bands(stroke.tmax, stroke.brain, VOXEL)[index].any()
+
+
+@pytest.mark.parametrize("position", phantom.POSITIONS)
+def test_on_the_source_the_reference_is_of_the_other_side_of_the_patient(position):
+    head = from_slices(phantom.head(phantom.even(10, 14.0), matrix=64, patient_position=position, tilt_degrees=10.0))
+    x = _x_of(head)
+    brain = np.abs(x) < 60.0
+    cbf = np.where(x > 0.0, 50.0, 40.0)
+    tmax = np.where(x > 30.0, 8.0, 2.0)  # late on the patient's left
+    assert regions.on_source(head, cbf, tmax, brain).reference_cbf == 40.0
+    assert regions.on_source(head, cbf, np.where(x < -30.0, 8.0, 2.0), brain).reference_cbf == 50.0
+
+
+def _x_of(head):
+    """(slices, rows, columns) mm to the patient's left, from the centre of each voxel."""
+    _, rows, columns = head.hu.shape
+    down = np.arange(rows)[:, None, None] * head.pixel_spacing[0] * head.column_direction
+    along = np.arange(columns)[None, :, None] * head.pixel_spacing[1] * head.row_direction
+    return (head.positions[:, None, None, :] + down + along)[..., 0]
+
+
+def test_a_voxel_of_an_uneven_slice_stands_for_half_the_way_to_its_neighbours():
+    head = from_slices(phantom.head([-60, -50, -45, -40, -30, -10, 0, 5, 10, 20], matrix=64))
+    area = (220.0 / 64) ** 2
+    expected = [10.0, 7.5, 5.0, 7.5, 15.0, 15.0, 7.5, 5.0, 7.5, 10.0]
+    assert regions.slice_voxel_ml(head) == pytest.approx(np.array(expected) * area / 1000.0)

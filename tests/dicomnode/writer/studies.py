@@ -17,6 +17,8 @@ from tests import phantom
 MARKS = dict(zip((mark.name for mark in phantom.MARKS), (0.9, 0.45, 0.6), strict=True))  # fractions of the ceiling
 NORMAL = 0.125  # the rest of the brain
 
+PER_SLICE = ("sc", "ct")  # kinds of object with one for each slice
+
 MANIFEST = replace(weights.read(weights.shipped()), name="ncct-virtual", version="1", training_domain="virtual")
 
 
@@ -36,6 +38,20 @@ def perfusion_map(volume: Volume, kind: MapKind) -> PerfusionMap:
     for mark in phantom.MARKS:
         values[np.linalg.norm(at - mark.centre, axis=-1) < mark.radius] = MARKS[mark.name]
     return PerfusionMap(kind, (values * kind.ceiling).astype(np.float32))
+
+
+def stroke(source: list[Dataset] | None = None, **changes) -> Study:
+    """A job over the phantom whose left upper mark is core, and whose other marks are late at normal flow.
+
+    CBF is 30 ml/100 g/min and 6 in the core; Tmax is 1.5 s, and 10.8, 5.4 and 7.2 s in the marks.
+    """
+    slices = source or phantom.head(matrix=128)
+    volume = from_slices(slices)
+    at = points(volume)
+    flow = np.where(inside(at), 0.5, 0.0)
+    flow[np.linalg.norm(at - phantom.MARKS[0].centre, axis=-1) < phantom.MARKS[0].radius] = 0.1
+    cbf = PerfusionMap(KINDS["CBF"], (flow * KINDS["CBF"].ceiling).astype(np.float32))
+    return study(slices, **{"maps": [cbf, perfusion_map(volume, KINDS["Tmax"])]} | changes)
 
 
 def inside(at: np.ndarray) -> np.ndarray:
@@ -68,6 +84,13 @@ def small(**changes) -> Study:
     return study(phantom.head(phantom.even(10, 14.0), matrix=64, thickness=14.0), **changes)
 
 
+def marked(ceiling: float = KINDS["Tmax"].ceiling) -> list[tuple[np.ndarray, float]]:
+    """(centre, value) of every mark, of the mirror image of the first, and of the air, for a map of that ceiling."""
+    expected = [(np.array(mark.centre), MARKS[mark.name] * ceiling) for mark in phantom.MARKS]
+    mirrored = expected[0][0] * (-1, 1, 1)
+    return [*expected, (mirrored, NORMAL * ceiling), (np.array([0.0, 104.0, 20.0]), 0.0)]
+
+
 def saved(ds: Dataset) -> bytes:
     """The Part 10 file of a data set."""
     file = BytesIO()
@@ -82,8 +105,9 @@ def read_back(ds: Dataset) -> Dataset:
 
 def one(of: Study, kind: str = "sc", index: int | None = None, name: str = "Tmax") -> Dataset:
     """One object of a study, read back: the middle slice unless another is named."""
-    at = 0 if kind == "pm" else len(of.source) // 2 if index is None else index
-    (rendered,) = write(of, lambda *item: item == (kind, name, at))
+    name = "summary" if kind == "mosaic" else name
+    at = index if index is not None else len(of.source) // 2 if kind in PER_SLICE else 0
+    (rendered,) = write(of, lambda *item: item == (kind, name, at), (kind,))
     return read_back(rendered.dataset)
 
 

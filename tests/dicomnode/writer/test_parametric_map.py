@@ -55,13 +55,6 @@ def at(ds, point):
     return frames(ds)[frame, r, c] * slope(ds)
 
 
-def marked(study):
-    """(centre, expected value in s) of every mark, of the mirror image of the first, and of the air."""
-    expected = [(np.array(mark.centre), studies.MARKS[mark.name] * 12.0) for mark in phantom.MARKS]
-    mirrored = expected[0][0] * (-1, 1, 1)
-    return [*expected, (mirrored, studies.NORMAL * 12.0), (np.array([0.0, 104.0, 20.0]), 0.0)]
-
-
 def sources(position="HFS"):
     """Straight, tilted, unequally spaced, and foot to head in the file order."""
     yield phantom.head(matrix=128, patient_position=position)
@@ -74,7 +67,7 @@ def test_marks_are_found_at_their_places_in_the_patient(position):
     for source in sources(position):
         study = studies.study(source)
         ds = studies.one(study, "pm")
-        for point, value in marked(study):
+        for point, value in studies.marked():
             assert at(ds, point) == pytest.approx(value, abs=1e-5)
 
 
@@ -201,7 +194,7 @@ def test_the_word_can_be_read_in_every_frame():
 def test_dcmqi_finds_the_marks(position, tmp_path: Path):
     study = studies.study(phantom.head(matrix=128, patient_position=position))
     image, described = by_dcmqi(studies.saved(studies.one(study, "pm")), tmp_path)
-    for point, value in marked(study):
+    for point, value in studies.marked():
         assert image.GetPixel(image.TransformPhysicalPointToIndex(point.tolist())) * 12.0 == pytest.approx(
             value, abs=1e-5
         )
@@ -237,7 +230,7 @@ def test_highdicom_reads_the_geometry_and_the_values(position, tmp_path: Path):
     path = tmp_path / "pm.dcm"
     path.write_bytes(studies.saved(studies.one(study, "pm")))
     volume = highdicom.imread(path).get_volume(apply_real_world_transform=False, dtype=np.float32)
-    for point, value in marked(study):
+    for point, value in studies.marked():
         index = np.linalg.inv(volume.affine) @ [*point, 1.0]
         assert volume.array[tuple(np.round(index[:3]).astype(int))] * 12.0 == pytest.approx(value, abs=1e-5)
 

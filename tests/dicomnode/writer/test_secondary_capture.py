@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from dicomnode.writer import burn, secondary_capture, write
+from dicomnode.writer import burn, plane, secondary_capture, write
 from dicomnode.writer.palette import RAINBOW
 from inference.maps import KINDS, PerfusionMap
 from inference.volume import from_slices
@@ -259,4 +259,4 @@ def test_a_capture_is_what_its_module_asks_for():
     ],
 )
 def test_patient_orientation_follows_the_directions(row, column, letters):
-    assert secondary_capture.patient_orientation(np.array(row, float), np.array(column, float)) == letters
+    assert plane.patient_orientation(np.array(row, float), np.array(column, float)) == letters

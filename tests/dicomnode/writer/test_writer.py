@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode.writer import plan, result_uid, write
+from dicomnode import config
+from dicomnode.writer import ALWAYS, OBJECTS, plan, result_uid, write
 from dicomnode.writer.common import DISCLAIMER
 from inference.maps import KINDS, MapKind
 from tests import phantom
@@ -16,6 +17,28 @@ from tests.dicomnode.writer import studies
 @pytest.fixture
 def study():
     return studies.small(kinds=("CBF", "Tmax"))
+
+
+@pytest.fixture
+def stroke():
+    """A study that has every kind of object."""
+    return studies.stroke(phantom.head(phantom.even(10, 14.0), matrix=64))
+
+
+def test_a_destination_may_ask_for_every_kind_of_object():
+    peer = {"name": "pacs", "ae_title": "PACS", "host": "192.0.2.20", "port": 104}
+    asking = config.parse({"destination": [peer | {"objects": list(OBJECTS)}]})
+    assert asking.destination[0].objects == tuple(OBJECTS)
+    assert config.parse({"destination": [peer]}).destination[0].objects == ALWAYS
+    with pytest.raises(config.ConfigError, match="objects"):
+        config.parse({"destination": [peer | {"objects": ["sc", "gsps"]}]})
+
+
+def test_only_what_is_asked_for_is_made(stroke):
+    assert {kind for kind, _, _ in plan(stroke, OBJECTS)} == set(OBJECTS)
+    for kind in OBJECTS:
+        assert {r.kind for r in write(stroke, lambda kind, name, index: index == 0, kinds=(kind,))} == {kind}
+    assert {kind for kind, _, _ in plan(stroke)} == {"sc", "pm"}
 
 
 def test_captures_come_first_and_then_the_parametric_maps(study):
@@ -33,13 +56,13 @@ def test_a_resumed_job_renders_only_what_it_lacks(study):
     assert all(studies.saved(r.dataset) == whole[r.kind, r.map, r.index] for r in rendered)
 
 
-def test_a_second_rendering_has_the_same_bytes(study):
-    first, second = ([studies.saved(r.dataset) for r in write(study)] for _ in range(2))
+def test_a_second_rendering_has_the_same_bytes(stroke):
+    first, second = ([studies.saved(r.dataset) for r in write(stroke, kinds=OBJECTS)] for _ in range(2))
     assert first == second
 
 
-def test_uids_follow_from_job_kind_map_and_index(study):
-    for r in write(study):
+def test_uids_follow_from_job_kind_map_and_index(stroke):
+    for r in write(stroke, kinds=OBJECTS):
         ds = r.dataset
         assert ds.SOPInstanceUID == result_uid("job", r.kind, r.map, r.index) == ds.file_meta.MediaStorageSOPInstanceUID
         assert ds.SeriesInstanceUID == result_uid("job", r.kind, r.map, "series")
@@ -68,13 +91,14 @@ def test_changing_a_parametric_map_leaves_the_next_alone(study):
         node.PurposeOfReferenceCodeSequence[0].CodeMeaning = "Changed"
 
 
-def test_without_a_frame_of_reference_there_are_captures_only():
+def test_without_a_frame_of_reference_there_is_nothing_that_needs_one():
     source = phantom.head(phantom.even(10, 14.0), matrix=64)
     for ds in source:
         del ds.FrameOfReferenceUID
-    study = studies.study(source)
+    study = studies.stroke(source)
+    assert not {"pm", "ct", "seg"} & {kind for kind, _, _ in plan(study, OBJECTS)}
     rendered = [r.dataset for r in write(study)]
-    assert len(rendered) == len(plan(study)) == 10
+    assert len(rendered) == len(plan(study)) == 20
     assert all("FrameOfReferenceUID" not in ds and "ImagePositionPatient" in ds for ds in rendered)
 
 
@@ -96,19 +120,19 @@ def test_a_further_kind_is_one_more_row(monkeypatch):
     assert (mapping.RealWorldValueSlope, mapping.MeasurementUnitsCodeSequence[0].CodeValue) == (100.0, "%")
 
 
-def test_every_object_says_that_it_is_synthetic(study):
-    for r in write(study):
+def test_every_object_says_that_it_is_synthetic(stroke):
+    for r in write(stroke, kinds=OBJECTS):
         ds = r.dataset
         assert ds.SyntheticData == "YES"
         assert ds.SeriesDescription.startswith(f"SYNTHETIC {r.map} ")
-        words = ds.DerivationDescription if r.kind == "sc" else ds.ContentDescription
+        words = ds.ContentDescription if "ContentDescription" in ds else ds.DerivationDescription
         assert words.startswith(DISCLAIMER)
 
 
 def variants():
     """Studies that differ in what a validator could stumble over."""
     source = phantom.head(phantom.even(10, 14.0), matrix=64, tilt_degrees=18.0)
-    yield studies.study(source, revision=2, supersedes=1, simulated_input=True)
+    yield studies.stroke(source, revision=2, supersedes=1, simulated_input=True)
     yield studies.study(phantom.head(phantom.even(10, 14.0), matrix=512))
     relative = replace(studies.MANIFEST, units="relative", training_domain="clinical")
     yield studies.small(kinds=KINDS, manifest=relative, warnings=("INCOMPLETE SERIES",))
@@ -124,11 +148,17 @@ def variants():
 
 
 def test_dciodvfy_says_only_what_the_list_allows(tmp_path: Path):
-    files = {"sc": [], "pm": []}
+    files = {kind: [] for kind in OBJECTS}
     for number, study in enumerate(variants()):
-        for r in write(study, lambda kind, name, i: kind == "pm" or i == 5):
+        for r in write(study, lambda kind, name, i: kind not in studies.PER_SLICE or i == 5, OBJECTS):
             path = tmp_path / f"{number}-{r.kind}-{r.map}.dcm"
             path.write_bytes(studies.saved(r.dataset))
             files[r.kind].append(path)
             assert not unexpected(r.kind, path)
-    assert {kind: unused(kind, paths) for kind, paths in files.items()} == {"sc": set(), "pm": set()}
+    assert {kind: unused(kind, paths) for kind, paths in files.items()} == {kind: set() for kind in OBJECTS}
+
+
+def test_numbers_of_series_are_their_own(stroke):
+    numbers = {r.dataset.SeriesInstanceUID: r.dataset.SeriesNumber for r in write(stroke, kinds=OBJECTS)}
+    assert len(set(numbers.values())) == len(numbers)
+    assert min(numbers.values()) > 9000
