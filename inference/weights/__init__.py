@@ -16,7 +16,7 @@ from inference.maps import KINDS, MapKind
 if TYPE_CHECKING:
     from torch import Tensor
 
-DEFAULT = "ncct-untrained"
+DEFAULT = "ncct-virtual"
 MODEL, MANIFEST = "model.safetensors", "manifest.json"
 UNITS = ("physical", "relative")
 TRAINING_DOMAINS = ("virtual", "clinical", "untrained")
@@ -30,7 +30,7 @@ class WeightsError(Exception):
 class Manifest:
     """What a set of weights is.
 
-    name, version, route: "ncct-untrained", "1", "ncct".
+    name, version, route: "ncct-virtual", "1", "ncct".
     architecture, width, norm: "magic", channels of its first encoder, "instance" or "batch".
     kinds: names of rows of maps.KINDS in the order of the output channels; ranges: name -> (lowest, highest) in the
         unit of the kind, what -1 and 1 stand for.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from inference import weights
+from inference import preprocess, weights
 from inference.models.magic import Magic
 from inference.weights import Manifest, WeightsError
 from training import untrained
@@ -185,11 +185,22 @@ def test_reading_a_manifest_does_not_import_torch():
     assert subprocess.run([sys.executable, "-c", program], cwd=root, check=False).returncode == 0
 
 
-def test_the_shipped_weights_say_that_they_are_untrained():
-    manifest = weights.read(weights.shipped(weights.DEFAULT))
-    assert (manifest.training_domain, manifest.units, manifest.width) == ("untrained", "physical", 4)
+@pytest.mark.parametrize(
+    ("name", "domain", "width", "largest"),
+    [("ncct-untrained", "untrained", 4, 2.5e6), (weights.DEFAULT, "virtual", 12, 20e6)],
+)
+def test_the_shipped_weights_say_what_they_were_trained_on_and_are_small(name, domain, width, largest):
+    manifest = weights.verify(weights.shipped(name))
+    assert (manifest.training_domain, manifest.units, manifest.width) == (domain, "physical", width)
+    assert manifest.preprocessing == preprocess.VERSION
     assert [kind.name for kind in manifest.map_kinds] == ["CBF", "CBV", "MTT", "TTP", "Tmax"]
-    assert (weights.shipped() / weights.MODEL).stat().st_size < 2.5e6
+    assert (weights.shipped(name) / weights.MODEL).stat().st_size < largest
+
+
+def test_the_default_weights_name_the_commit_and_the_patients_that_made_them():
+    manifest = weights.read(weights.shipped())
+    assert len(manifest.commit) == 40 and "+changes" not in manifest.commit
+    assert len(manifest.data_digest) == 64 and manifest.metrics
 
 
 def test_the_shipped_untrained_weights_are_those_that_the_command_makes(tmp_path):

@@ -83,7 +83,7 @@ def test_the_real_head_comes_back_as_ten_series_in_its_study(node: Node, orthanc
     assert len(series) == 10
     for found in (captures, parametric):
         assert sorted(name.split()[1] for name in found) == sorted(KINDS)
-        assert all(name.startswith("SYNTHETIC") and "UNTRAINED" in name for name in found)
+        assert all(name.startswith("SYNTHETIC") and "sim-trained" in name for name in found)
 
     source = {_place(ds): ds for ds in ge_head}
     for name, ids in captures.items():
