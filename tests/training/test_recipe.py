@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from inference import weights
+from inference.maps import KINDS
 from training import recipe
 from training.recipe import RecipeError
 
-COMMITTED = Path(__file__).parents[2] / "config" / "training" / "magic.toml"
+RECIPES = Path(__file__).parents[2] / "config" / "training"
+COMMITTED = RECIPES / "magic.toml"
 
 
 def test_the_defaults_are_those_of_the_paper():
@@ -55,3 +58,15 @@ def test_more_epochs_are_the_same_recipe_and_another_batch_is_not():
     plain = recipe.Recipe().digest()
     assert recipe.parse({"training": {"epochs": 7, "device": "cpu"}, "data": {"workers": 3}}).digest() == plain
     assert recipe.parse({"training": {"batch": 4}}).digest() != plain
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_that_ships_can_be_used(path: Path):
+    assert recipe.load(path).data.kinds == tuple(KINDS)
+
+
+def test_the_default_weights_were_made_by_the_recipe_that_ships():
+    made, manifest = recipe.load(RECIPES / "ncct-virtual.toml"), weights.read(weights.shipped())
+    assert (manifest.name, manifest.version) == (made.weights.name, made.weights.version)
+    assert (manifest.width, manifest.norm, manifest.kinds) == (made.model.width, made.model.norm, made.data.kinds)
+    assert manifest.seeds == (made.training.seed,)
