@@ -41,7 +41,7 @@ from training import augment
 from training.simulate.params import SPLITS, split_of
 
 MANIFEST = "manifest.jsonl"
-STREAM, PARTNERS = 1, 3  # keep the random numbers of the order and of `strangers` apart from those of augment
+STREAM, PARTNERS = 1, 3  # keep the random numbers of the order and of `stranger` apart from those of augment
 REQUIRED = ("patient_id", "seed", "split", "class", "file", "slice_mm")
 
 
@@ -178,7 +178,8 @@ class Slices(Dataset[Sample]):
     Indices go on beyond the last slice: index + len is the same slice, differently augmented.
     seed: of the augmentation, which depends on it, on `epoch` (set it before each) and on the index; None for none,
     as in validation.
-    shuffled: every patient comes with the maps of another, a control: what is learnt from it knows nothing of the CT.
+    shuffled: every slice comes with the maps of another patient, drawn anew each time; a control: what is learnt from
+    it knows nothing of the CT. Strangers come from anywhere, so the cache should hold everybody.
     """
 
     def __init__(
@@ -191,7 +192,7 @@ class Slices(Dataset[Sample]):
         shuffled: bool = False,
     ) -> None:
         self.patients, self.kinds, self.seed, self.epoch = tuple(patients), tuple(kinds), seed, 0
-        self.partners = strangers(len(self.patients)) if shuffled else range(len(self.patients))
+        self.shuffled = shuffled
         self.ends = list(accumulate(slices_of(patient) for patient in patients))
         self._arrays = lru_cache(maxsize=cache)(self._read)
 
@@ -201,7 +202,11 @@ class Slices(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         place = index % len(self)
         which = bisect_right(self.ends, place)
-        sample = to_sample(self._arrays(which), place - self.first(which), self.kinds)
+        arrays, s = self._arrays(which), place - self.first(which)
+        if self.shuffled:
+            partner = stranger(which, len(self.patients), [self.seed or 0, self.epoch, index])
+            arrays = with_maps_of(arrays, self._arrays(partner))
+        sample = to_sample(arrays, s, self.kinds)
         return sample if self.seed is None else augmented(sample, augment.draw(self.seed, self.epoch, index))
 
     def first(self, which: int) -> int:
@@ -209,17 +214,13 @@ class Slices(Dataset[Sample]):
         return self.ends[which - 1] if which else 0
 
     def _read(self, which: int) -> Arrays:
-        own, partner = read_arrays(self.patients[which], self.kinds), self.partners[which]
-        return own if partner == which else with_maps_of(own, read_arrays(self.patients[partner], self.kinds))
+        return read_arrays(self.patients[which], self.kinds)
 
 
-def strangers(count: int) -> list[int]:
-    """For each of some patients another one, drawn once and for all; everybody is somebody's stranger."""
-    drawn = np.random.default_rng(np.random.SeedSequence([count, PARTNERS])).permutation(count)
-    found = np.empty(count, int)
-    found[drawn] = np.roll(drawn, 1)
-    partners: list[int] = found.tolist()
-    return partners
+def stranger(which: int, count: int, seed: Sequence[int]) -> int:
+    """Another one of so many patients, all equally likely; the same for the same seed."""
+    random = np.random.default_rng(np.random.SeedSequence([*seed, PARTNERS]))
+    return (which + 1 + int(random.integers(count - 1))) % count
 
 
 def with_maps_of(own: Arrays, other: Arrays) -> Arrays:

@@ -246,19 +246,29 @@ def test_the_digest_knows_the_files_and_not_their_order(tmp_path):
     assert data.digest(patients) != before
 
 
-@pytest.mark.parametrize("count", [2, 3, 300])
-def test_everybody_is_paired_with_a_stranger(count):
-    partners = data.strangers(count)
-    assert sorted(partners) == list(range(count))
-    assert all(partner != which for which, partner in enumerate(partners))
+def test_a_stranger_is_anybody_else_and_the_same_for_the_same_seed():
+    drawn = [data.stranger(2, 5, [7, index]) for index in range(400)]
+    assert set(drawn) == {0, 1, 3, 4}
+    assert min(Counter(drawn).values()) > 60
+    assert drawn == [data.stranger(2, 5, [7, index]) for index in range(400)]
+    assert data.stranger(0, 2, [1]) == 1
 
 
-def test_shuffled_patients_keep_their_ct_and_brain_and_have_the_maps_of_another(cohort):
+def test_a_shuffled_slice_keeps_its_ct_and_brain_and_has_the_maps_of_another(cohort):
     patients = data.read_cohort(cohort)
     plain, shuffled = (Slices(patients, NAMES, None, shuffled=choice) for choice in (False, True))
-    for which, partner in enumerate(data.strangers(len(patients))):
-        own, other, mixed = plain[plain.first(which)], plain[plain.first(partner)], shuffled[shuffled.first(which)]
+    for index in range(len(plain)):
+        which = index // 3  # three slices a patient
+        partner = data.stranger(which, len(patients), [0, 0, index])
+        own, other, mixed = plain[index], plain[plain.first(partner) + index % 3], shuffled[index]
         assert torch.equal(mixed.planes, own.planes) and torch.equal(mixed.mask, own.mask)
         both = (own.mask & other.mask)[0]
         assert torch.equal(mixed.maps[:, both], other.maps[:, both])
         assert (mixed.maps[:, ~own.mask[0]] == -1.0).all()
+
+
+def test_strangers_change_with_the_epoch(cohort):
+    shuffled = Slices(data.read_cohort(cohort), NAMES, None, shuffled=True)
+    before = [shuffled[index].maps for index in range(len(shuffled))]
+    shuffled.epoch = 1
+    assert not all(torch.equal(shuffled[index].maps, maps) for index, maps in enumerate(before))
