@@ -53,11 +53,16 @@ class Data:
 
 @dataclass(frozen=True, config=FORBID)
 class Model:
-    """The size of the generator and of each discriminator."""
+    """The size of the generator and of each discriminator.
+
+    copied: map -> the map whose branch its own begins as, where a training starts from weights. A branch that has
+    settled without the lesions begins again from one that has found them.
+    """
 
     width: Count = 64
     discriminator_width: Count = 64
     norm: Norm = "instance"
+    copied: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -146,6 +151,7 @@ def parse(raw: dict[str, Any]) -> Recipe:
     except ValidationError as problem:
         raise RecipeError("; ".join(_sentence(error) for error in problem.errors())) from None
     _refuse_missing_maps(recipe)
+    _refuse_unknown_branches(recipe)
     return recipe
 
 
@@ -167,3 +173,9 @@ def _refuse_missing_maps(recipe: Recipe) -> None:
     for key in used:
         if missing := [name for name in NEEDS.get(key, ()) if name not in recipe.data.kinds]:
             raise RecipeError(f"loss.{key} needs {', '.join(missing)} in data.kinds; add it, or take the key out")
+
+
+def _refuse_unknown_branches(recipe: Recipe) -> None:
+    kinds = recipe.data.kinds
+    if unknown := sorted({name for pair in recipe.model.copied.items() for name in pair} - set(kinds)):
+        raise RecipeError(f"model.copied names {', '.join(unknown)}; the maps are {', '.join(kinds)}")

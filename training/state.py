@@ -74,6 +74,9 @@ def begin(recipe: Recipe, device: torch.device, start: Path | None = None) -> St
     generator = Magic(maps, model.width, model.norm).to(device)
     if start:
         generator.load_state_dict(_fitting(start, recipe))
+        _copy_branches(generator, recipe)
+    elif model.copied:
+        raise RecipeError("model.copied wants trained branches to copy; give the weights to begin with by --start")
     judges = None
     if "adversarial" in recipe.loss.lambdas:
         judges = Discriminators(maps, model.discriminator_width, model.norm).to(device)
@@ -93,6 +96,13 @@ def _fitting(start: Path, recipe: Recipe) -> dict[str, torch.Tensor]:
     if theirs != (ours := (recipe.model.width, recipe.model.norm, recipe.data.kinds)):
         raise RecipeError(f"{start} has width, norm and kinds {theirs}, the recipe {ours}; start from fitting weights")
     return tensors
+
+
+def _copy_branches(generator: Magic, recipe: Recipe) -> None:
+    """Each branch named in model.copied becomes the other's, both as they were at the start."""
+    kinds, states = recipe.data.kinds, [copy.deepcopy(branch.state_dict()) for branch in generator.branches]
+    for kind, source in recipe.model.copied.items():
+        generator.branches[kinds.index(kind)].load_state_dict(states[kinds.index(source)])
 
 
 def _adam(module: nn.Module, recipe: Recipe) -> Adam:

@@ -36,6 +36,7 @@ def test_the_committed_recipe_states_the_defaults():
         ),
         ({"data": {"kinds": ["CBF", "Tmax"]}}, "loss.multimodal needs CBV, MTT in data.kinds"),
         ({"data": {"kinds": ["CBF", "CBV", "MTT"]}, "loss": {"lesion_weight": 2}}, "loss.lesion_weight needs Tmax"),
+        ({"model": {"copied": {"MTT": "rCBF"}}}, "model.copied names rCBF; the maps are CBF, CBV, MTT, TTP, Tmax"),
     ],
 )
 def test_a_wrong_recipe_is_refused_in_words(raw, words):
@@ -66,7 +67,7 @@ def test_every_recipe_that_ships_can_be_used(path: Path):
 
 
 def test_the_default_weights_were_made_by_the_recipe_that_ships():
-    made, manifest = recipe.load(RECIPES / "ncct-virtual.toml"), weights.read(weights.shipped())
+    made, manifest = recipe.load(RECIPES / "ncct-virtual-finish.toml"), weights.read(weights.shipped())
     assert (manifest.name, manifest.version) == (made.weights.name, made.weights.version)
     assert (manifest.width, manifest.norm, manifest.kinds) == (made.model.width, made.model.norm, made.data.kinds)
     assert manifest.seeds == (made.training.seed,)

@@ -149,6 +149,17 @@ def test_a_training_starts_from_the_weights_it_is_given(cohort, straight, tmp_pa
         assert_same(network.state_dict(), weights.load(straight / "weights")[1])
 
 
+def test_a_branch_begins_as_a_copy_of_another(straight):
+    copied = recipe.parse({**QUICK, "model": {**QUICK.get("model", {}), "copied": {"MTT": "Tmax", "Tmax": "CBF"}}})
+    branches = state.begin(copied, torch.device("cpu"), straight / "weights").generator.branches
+    before = state.begin(quick(), torch.device("cpu"), straight / "weights").generator.branches
+    for kind, source in (("CBF", "CBF"), ("CBV", "CBV"), ("MTT", "Tmax"), ("TTP", "TTP"), ("Tmax", "CBF")):
+        ours, theirs = list(KINDS).index(kind), list(KINDS).index(source)
+        assert_same(branches[ours].state_dict(), before[theirs].state_dict())
+    with pytest.raises(RecipeError, match="wants trained branches"):
+        state.begin(copied, torch.device("cpu"))
+
+
 def test_weights_of_another_generator_are_no_start(straight):
     wider = recipe.parse({**QUICK, "model": {"width": 2}})
     with pytest.raises(RecipeError, match="start from fitting weights"):
