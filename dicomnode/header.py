@@ -13,9 +13,11 @@ from typing import BinaryIO, Literal
 
 from pydicom import Dataset, dcmread
 from pydicom.config import IGNORE, settings
+from pydicom.datadict import tag_for_keyword
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID, CTImageStorage, DeflatedExplicitVRLittleEndian, EnhancedCTImageStorage, MRImageStorage
 
+from dicomnode import header_walk
 from inference.refusal import Refused
 
 # Values are taken as they are; a warning about one would put it, perhaps a patient's name, into a log.
@@ -42,6 +44,9 @@ JUDGED = (
     "NumberOfTemporalPositions",
     "NumberOfFrames",
 )
+WANTED = {int(tag_for_keyword(keyword) or 0): keyword for keyword in BOOKED}
+TRANSFER_SYNTAX = 0x00020010
+UNUSUAL = frozenset("\\\0\x1b\r\n\t\f")  # several values, another character set, control characters
 CARRY_PIXELS = frozenset({CTImageStorage, EnhancedCTImageStorage, MRImageStorage})
 UID_LIKE = re.compile(r"[0-9.]{1,64}")  # leading zeros break PS3.5 9.1 and harm nobody; scanners write them
 Elements = Mapping[str, str]  # by keyword; empty where absent or illegible
@@ -112,19 +117,41 @@ def of_stream(stream: BinaryIO, size: int) -> tuple[Elements, str]:
 
     No more is read than what stands before the pixels, and the end where only the end tells whether all is there.
     """
-    try:
-        ds = dcmread(stream, stop_before_pixels=True, specific_tags=list(BOOKED))
-        syntax = UID(ds.file_meta.TransferSyntaxUID)
-        elements = {keyword: _text(ds, keyword) for keyword in BOOKED}
-    except UNREADABLE as error:
-        raise Refused("not-dicom", f"the bytes cannot be read as a DICOM data set ({error})") from error
+    elements, syntax = _walked(stream) or _parsed(stream)
     for keyword in IDENTITY:
         if not UID_LIKE.fullmatch(elements[keyword]):
             words = f"is {elements[keyword]!r}" if elements[keyword] else "is missing"
             raise Refused("not-dicom", f"{keyword} {words}; the instance cannot be filed without a UID there")
     if elements["SOPClassUID"] in CARRY_PIXELS and syntax != DeflatedExplicitVRLittleEndian:
         _refuse_truncated(stream, size)
-    return elements, str(syntax)
+    return elements, syntax
+
+
+def _walked(stream: BinaryIO) -> tuple[Elements, str] | None:
+    """Elements and transfer syntax of an ordinary file, the stream left where Pixel Data begins; None: parse it."""
+    head = stream.read(BLOCK)
+    start = data_set_start(head)
+    try:
+        syntax = header_walk.meta(head, META, start)[TRANSFER_SYNTAX].decode("ascii").rstrip("\0 ")
+        values, pixels = header_walk.before_pixels(head, start, syntax, WANTED)
+        texts = {WANTED[tag]: value.decode("ascii").rstrip("\0 ") for tag, value in values.items()}
+    except (header_walk.Unusual, KeyError, UnicodeDecodeError):
+        return None
+    if any(set(text) & UNUSUAL for text in texts.values()):
+        return None
+    stream.seek(pixels)
+    return dict.fromkeys(BOOKED, "") | texts, syntax
+
+
+def _parsed(stream: BinaryIO) -> tuple[Elements, str]:
+    """The same by a parser that knows all there is, the stream left where it stopped; raises Refused."""
+    stream.seek(0)
+    try:
+        ds = dcmread(stream, stop_before_pixels=True, specific_tags=list(BOOKED))
+        syntax = UID(ds.file_meta.TransferSyntaxUID)
+        return {keyword: _text(ds, keyword) for keyword in BOOKED}, str(syntax)
+    except UNREADABLE as error:
+        raise Refused("not-dicom", f"the bytes cannot be read as a DICOM data set ({error})") from error
 
 
 def _text(ds: Dataset, keyword: str) -> str:

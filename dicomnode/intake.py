@@ -44,6 +44,7 @@ class Intake:
                 elements, syntax = header.of_stream(stream, part.bytes)
         except Refused as refusal:
             where = part.quarantine()
+            crashpoint("quarantine.kept")
             note_quarantined(self.books, where, refusal, peer, now)
             raise
         received = as_received(elements, syntax, part.sha256, part.keep(), part.bytes)

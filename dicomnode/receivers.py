@@ -14,6 +14,7 @@ from dicomnode.intake import Intake
 from dicomnode.room import Room
 from dicomnode.scp import Listener
 from dicomnode.spool import Spool
+from dicomnode.tls import server_context
 from dicomnode.up import PATIENCE, PAUSE, end_with_parent, stop_on_signals
 
 log = logging.getLogger(__name__)
@@ -67,5 +68,7 @@ def _receive(settings: Settings, listening: socket.socket, receiver: str, parent
     if os.getppid() != parent:
         return  # it died before we could ask to be told
     books = bookkeeping.open_books(settings.books_url)
-    Listener(settings, Intake(books, Spool(settings.node.data_dir)), receiver=receiver, listening=listening).run(stop)
+    tls = server_context(settings.listen.tls) if settings.listen.tls.certificate else None
+    intake = Intake(books, Spool(settings.node.data_dir))
+    Listener(settings, intake, receiver=receiver, listening=listening, tls=tls).run(stop)
     bookkeeping.close(books)

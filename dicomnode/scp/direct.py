@@ -15,7 +15,7 @@ from dicomnode.bookkeeping import Peer
 from dicomnode.crashpoints import crashpoint
 from dicomnode.scp import wire
 from dicomnode.scp.store import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Store, status_of
-from dicomnode.scp.wire import Fragment, Malformed, StoreRequest
+from dicomnode.scp.wire import EndedHere, Fragment, Malformed, StoreRequest
 from dicomnode.spool import Part
 
 log = logging.getLogger(__name__)
@@ -91,6 +91,8 @@ class Reader:
             while self._arriving and self._dul.socket.ready:
                 self._dul._idle_timer.restart()
                 self._read_pdu()
+        except EndedHere:
+            self.drop()  # the abort that waits to be sent ends the association
         except OSError as error:
             self._end(CONNECTION_CLOSED, error)
         except Malformed as error:

@@ -18,6 +18,7 @@ from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket
 
 from dicomnode.scp.direct import Reader
+from dicomnode.scp.wire import EndedHere
 
 PATIENCE = 0.25  # seconds after which a thread that waits looks at its timers all the same
 BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
@@ -118,7 +119,7 @@ class WaitingSocket(AssociationSocket):  # type: ignore[misc]
             silent_since = time.monotonic()
             while not self._wait(PATIENCE):
                 if self.assoc.dul.to_provider_queue.qsize() or self.socket is None:
-                    raise ConnectionAbortedError("ended here, in the middle of a PDU")
+                    raise EndedHere("ended here, in the middle of a PDU")
                 if patience is not None and time.monotonic() - silent_since > patience:
                     raise TimeoutError(f"silent for {patience:.0f} s in the middle of a PDU")
             count = self.socket.recv_into(view)

@@ -18,6 +18,7 @@ from ulid import ULID
 from dicomnode import bookkeeping, commitment
 from dicomnode.bookkeeping import Peer
 from dicomnode.config import Settings, Source
+from dicomnode.crashpoints import crashpoint
 from dicomnode.intake import Intake
 from dicomnode.room import Room
 from dicomnode.scp import stock
@@ -34,6 +35,8 @@ MAXIMUM_ASSOCIATIONS = 64  # of one receiver
 
 # Explicit VR Little Endian first: what the sender holds explicitly is then not re-encoded on its way to us.
 TRANSFER_SYNTAXES = [ExplicitVRLittleEndian, *(s for s in ALL_TRANSFER_SYNTAXES if s != ExplicitVRLittleEndian)]
+
+STORAGE_CLASSES = [str(context.abstract_syntax) for context in AllStoragePresentationContexts]
 
 
 @dataclass(slots=True)
@@ -104,6 +107,7 @@ class Listener:
         """The association was released, aborted or lost; what it brought may now be whole."""
         peer = self._peers.pop(id(event.assoc), None)
         if peer:
+            crashpoint("association.ended")
             bookkeeping.release(self.intake.books, peer.association, self.clock())
 
     @property
@@ -115,8 +119,8 @@ class Listener:
         ae.maximum_pdu_size = MAXIMUM_PDU
         ae.maximum_associations = MAXIMUM_ASSOCIATIONS
         ae.add_supported_context(Verification)
-        for context in AllStoragePresentationContexts:
-            ae.add_supported_context(context.abstract_syntax, TRANSFER_SYNTAXES)
+        for sop_class in STORAGE_CLASSES:
+            ae.add_supported_context(sop_class, TRANSFER_SYNTAXES)
         commitment.offer(ae)
         return ae
 

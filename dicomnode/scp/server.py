@@ -1,6 +1,7 @@
 """The listening end: one socket that several receiver processes may share."""
 
 import socket
+import time
 from collections.abc import Callable
 from socketserver import BaseServer
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from pynetdicom.association import Association
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
+IDLE = "Sta1"  # PS3.8 Table 9-1: no association
+GRACE = 2.0  # seconds to tell all peers that we abort
 BACKLOG = 128  # connections that may wait to be accepted
 
 
@@ -79,8 +82,15 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         """Accept no more, and abort what is open."""
         BaseServer.shutdown(self)
         self.server_close()
-        for assoc in self.active_associations:
-            assoc.abort()
+        ending = self.active_associations
+        for assoc in ending:
+            assoc.abort(block=False)
+        deadline = time.monotonic() + GRACE
+        for assoc in ending:
+            # Killed before its other thread has sent the A-ABORT, the peer would only see the connection closed.
+            while assoc.dul.state_machine.current_state != IDLE and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assoc.kill()
 
 
 class Handler(RequestHandler):  # type: ignore[misc]

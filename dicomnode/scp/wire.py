@@ -26,6 +26,10 @@ C_STORE_RQ, C_STORE_RSP, NO_DATA_SET = 0x0001, 0x8001, 0x0101
 UID_LENGTH = 64
 
 
+class EndedHere(OSError):
+    """We end the association while the peer is in the middle of a PDU."""
+
+
 class Malformed(Exception):
     """The peer broke the protocol; the association is aborted."""
 

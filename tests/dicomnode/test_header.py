@@ -2,13 +2,16 @@
 
 import struct
 from copy import deepcopy
+from io import BytesIO
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom import Dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEGLSLossless,
     RLELossless,
@@ -125,3 +128,33 @@ def test_the_digest_is_of_the_data_set_and_not_of_the_receivers_file_meta(ds):
     assert header.read(part10(other)).sha256 == first.sha256
     other.PatientID = "CHANGED"
     assert header.read(part10(other)).sha256 != first.sha256
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless])
+@pytest.mark.parametrize("undefined", [False, True])
+def test_the_quick_walk_and_the_parser_agree(ds, syntax, undefined):
+    """Sequences within sequences before, between and behind what is wanted, with and without stated lengths."""
+    copy = in_syntax(ds, syntax)
+    inner, outer = Dataset(), Dataset()
+    inner.ReferencedSOPInstanceUID = "1.2.3"
+    outer.PurposeOfReferenceCodeSequence = [inner, Dataset()]
+    outer.SeriesDescription = "not the one of the series"
+    for keyword in ("ReferencedStudySequence", "RequestAttributesSequence"):
+        setattr(copy, keyword, [deepcopy(outer), Dataset()])
+        copy[keyword].is_undefined_length = undefined
+    content = BytesIO(part10(copy))
+    walked = header._walked(content)
+    stopped = content.tell()
+    assert walked == header._parsed(content)
+    assert stopped == content.tell()
+    assert walked is not None
+    assert walked[0]["SeriesDescription"] == "Head 5 mm"
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
+def test_what_is_unusual_is_left_to_the_parser(ds, syntax):
+    assert header._walked(BytesIO(part10(in_syntax(ds, syntax)))) is None
+    named = deepcopy(ds)
+    named.SeriesDescription = "tête"
+    assert header._walked(BytesIO(part10(named))) is None
+    assert header.read(part10(named)).elements["SeriesDescription"] == "tête"

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 
@@ -69,8 +70,13 @@ def nothing_left(listener: Listener) -> bool:
     return not any(list((root / name).iterdir()) for name in ("tmp", "in", "quarantine"))
 
 
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+def descriptors() -> list[str]:
+    """What this process holds open, without the books: their pool opens a connection when two want one at once."""
+    found = []
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # closed since it was listed
+            found.append(str(path.readlink()))
+    return [name for name in found if "books.db" not in name]
 
 
 @pytest.mark.parametrize("tool", ["storescu", "dcmsend"])
@@ -169,10 +175,11 @@ def test_no_thread_and_no_descriptor_is_left_of_twenty_associations(listener: Li
     once(1)
     assert eventually(lambda: not listener._peers)
     assert eventually(lambda: len(listener._server.active_associations) == 0)
-    before = threading.active_count(), descriptors()
+    threads, held = threading.active_count(), descriptors()
     for n in range(20):
         once(n)
-    assert eventually(lambda: (threading.active_count(), descriptors()) <= before), (threading.enumerate(), before)
+    assert eventually(lambda: threading.active_count() <= threads), threading.enumerate()
+    assert eventually(lambda: len(descriptors()) <= len(held)), (held, descriptors())
     assert len(list((listener.intake.spool.root / "in").iterdir())) == 1
 
 
@@ -288,6 +295,8 @@ def sender(direct: Listener):
         yield opened
 
 
+# A malformed A-ABORT raises in pynetdicom's thread of that association, which then ends: that is what is asked here.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(junk=st.binary(max_size=400), kind=st.integers(0, 9), where=st.sampled_from(["pdu", "value", "command"]))
 def test_wild_bytes_end_the_association_and_nothing_else(direct: Listener, junk, kind, where):
@@ -389,7 +398,8 @@ def test_the_listener_ends_at_once_while_data_sets_are_arriving(direct: Listener
         began = time.monotonic()
         direct.shutdown()
         assert time.monotonic() - began < 5
-        assert between.receive()[0] in (7, 0)  # an abort, or the connection is closed: whichever thread comes first
+        assert between.receive()[0] == 7
+        assert within.receive()[0] == 7
     assert eventually(lambda: nothing_left(direct))
 
 
