@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+NO_MAPS = "no-maps"  # the route of the page that says why a study has none
+
 
 class Lane(StrEnum):
     """Which queue a study's work waits in."""

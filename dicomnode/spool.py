@@ -167,14 +167,20 @@ class Spool:
         target = self.path(relative)
         target.parent.mkdir(exist_ok=True, mode=0o700)
         with self._part() as part, part.open("xb") as file:
+            crashpoint("write.begun")
             yield relative, file
-            _sync(file)
+            file.flush()
+            crashpoint("write.written")
+            os.fsync(file.fileno())
+            crashpoint("write.synced")
             part.replace(target)
+            crashpoint("write.renamed")
 
     def settle(self, job_id: str) -> None:
         """Make the names of a job's results durable: one directory fsync for all of them."""
         sync_folder(self.path(f"results/{job_id}"))
         sync_folder(self.root / "results")
+        crashpoint("write.settled")
 
     def free_bytes(self) -> int:
         """Room left on the spool's file system."""
@@ -188,11 +194,6 @@ class Spool:
             yield part
         finally:
             part.unlink(missing_ok=True)
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from json import dumps
 
-from dicomnode import bookkeeping, commitment, completeness, eligibility, header
+from dicomnode import bookkeeping, commitment, completeness, eligibility, header, pages
 from dicomnode.bookkeeping import Books, OpenSeries, Order
+from dicomnode.clock import Watch
 from dicomnode.completeness import Quiet
 from dicomnode.config import Settings
+from dicomnode.crashpoints import crashpoint
 from dicomnode.jobs import Lane, SeriesState
 from dicomnode.spool import Spool
 from inference.refusal import Refused
@@ -20,6 +22,7 @@ from inference.weights import Manifest
 log = logging.getLogger(__name__)
 
 PERIOD = 0.5  # seconds
+LONG_AGO = float("-inf")  # a jump while no sweep ran; one forward has only made leases and waits end, as time would
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,26 @@ class Sweep:
     def run(self, stop: threading.Event) -> None:
         """Sweep until told to stop; a failed pass is logged and the next one tries again."""
         commitment.start(self.settings, self.books, self.spool, stop)
+        watch, jump = Watch(), LONG_AGO
         while not stop.is_set():
+            now = datetime.now(UTC)
+            jump = jump or watch.jump(now)
             try:
-                self.once(datetime.now(UTC))
+                self.after(jump, now)
+                jump = 0.0
+                self.once(now)
             except Exception:  # an edge: the loop must outlive a database that is away
                 log.exception("this sweep failed; the next one follows")
             stop.wait(PERIOD)
+
+    def after(self, jump: float, now: datetime) -> None:
+        """Make the moments in the books fit a clock that has been set by so many seconds; 0 does nothing."""
+        if jump not in (0.0, LONG_AGO):
+            log.warning("the clock was set by %.0f s", jump)
+        if jump > 0:
+            bookkeeping.set_forward(self.books, now)
+        elif jump < 0:
+            bookkeeping.set_back(self.books, now)
 
     def once(self, now: datetime) -> None:
         """Judge the receiving series, then mend what was left lying."""
@@ -55,12 +72,16 @@ class Sweep:
             except Exception as error:  # an edge: one series that cannot be judged must not stop the others
                 log.exception("series cannot be judged")
                 self._refuse(series, Refused("not-dicom", f"its headers cannot be read ({type(error).__name__})"), now)
+        for job_id in pages.open_jobs(self.books, self.settings, now):
+            self.wake_process(job_id, bookkeeping.get_job(self.books, job_id).lane)
         for job_id in bookkeeping.reap(self.books, now):
             log.warning("job %s lost its worker", job_id)
         for lane in Lane:
             for job_id in bookkeeping.unclaimed(self.books, lane, now):
+                crashpoint("sweep.offered")
                 self.wake_process(job_id, lane)
         for job_id in bookkeeping.to_send(self.books, [d.name for d in self.settings.destination], now):
+            crashpoint("sweep.offered")
             self.wake_deliver(job_id)
 
     def judge(self, series: OpenSeries, now: datetime) -> None:
@@ -85,6 +106,7 @@ class Sweep:
             raise Refused("own-object", "the series is a result of this node that has come back")
 
     def _refuse(self, series: OpenSeries, refusal: Refused, now: datetime) -> None:
+        crashpoint("sweep.judged")
         bookkeeping.close_series(self.books, series, SeriesState.REFUSED, refusal.sentence, now, code=refusal.code)
 
     def _open_job(self, series: OpenSeries, by: str, warnings: tuple[str, ...], now: datetime) -> None:
@@ -104,9 +126,12 @@ class Sweep:
             why=f"{len(series.instances)} slices, complete by {by}",
             warnings=warnings,
         )
+        crashpoint("sweep.judged")
         job_id = bookkeeping.open_job(self.books, order, series.last_received_at, now)
         if job_id:
+            crashpoint("job.recorded")
             self.wake_process(job_id, bookkeeping.get_job(self.books, job_id).lane)
+            crashpoint("job.woken")
 
 
 def job_key(series: OpenSeries, manifest: Manifest, settings: Settings) -> str:

@@ -1,24 +1,28 @@
 """The work queue. A message carries a job id and nothing else; it may be lost or come twice. The door to Celery."""
 
+import errno
 import logging
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from celery import Celery, Task
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import worker_process_init
-from kombu import Queue
-from kombu.exceptions import OperationalError
+from kombu import Connection, Queue
+from kombu.exceptions import KombuError
 
 from dicomnode import bookkeeping, config
 from dicomnode.bookkeeping import ACTOR, Books, LeaseLost
 from dicomnode.config import Settings
+from dicomnode.crashpoints import crashpoint
 from dicomnode.jobs import Lane, State
+from dicomnode.lanes import Turns
 from dicomnode.spool import Spool
 from inference.refusal import Refused
 
@@ -27,6 +31,15 @@ log = logging.getLogger(__name__)
 PROCESS = {lane: f"process.{lane}" for lane in Lane}
 DELIVER = "deliver"
 QUEUES = (*PROCESS.values(), DELIVER)
+ENOUGH = 100  # messages; a queue that holds so many wakes its workers without more of them
+
+# Seconds: at the first limit the job is told to end, at the second its process is killed. A study takes seconds on an
+# idle machine. All are shorter than the half hour after which RabbitMQ takes a message back.
+PROCESS_LIMITS = {"soft_time_limit": 600, "time_limit": 660}
+DELIVER_LIMITS = {"soft_time_limit": 1500, "time_limit": 1560}
+
+# What a disk or its network says while it cannot serve us; it may mend without anybody looking at the job.
+PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
 
 app = Celery("dicomnode")
 
@@ -74,10 +87,24 @@ def wake_deliver(job_id: str) -> None:
 
 
 def _send(task: Task, job_id: str, queue: str) -> None:
-    try:
-        task.apply_async(args=[job_id], queue=queue, retry=False)
-    except (OperationalError, OSError):
+    try:  # over a connection of its own: after a broker or disk has failed, a kept one may be broken for good
+        with app.connection_for_write() as connection:
+            if waiting(connection, queue) < ENOUGH:
+                task.apply_async(args=[job_id], queue=queue, retry=False, connection=connection)
+    except _away():
         log.warning("the broker is away; the sweep will offer job %s again", job_id)
+
+
+def waiting(connection: Connection, queue: str) -> int:
+    """How many messages a queue holds; a queue that is not there yet is made."""
+    with connection.channel() as channel:
+        return int(app.amqp.queues[queue](channel).queue_declare(channel=channel).message_count)
+
+
+def _away() -> tuple[type[Exception], ...]:
+    """What the client of this broker raises where the broker is away, stopping or out of room."""
+    connection = app.connection_for_write()
+    return (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
 
 
 def work(queues: list[str]) -> None:
@@ -98,6 +125,7 @@ class Desk:
     settings: Settings
     books: Books
     spool: Spool
+    turns: Turns = field(default_factory=Turns)
 
 
 @cache
@@ -114,18 +142,21 @@ def warm(**_: object) -> None:
     pipeline.engine(desk().settings)
 
 
-@app.task(name="process")
+@app.task(name="process", **PROCESS_LIMITS)
 def process(job_id: str) -> None:
     """Compute one job, if it still waits. What can go wrong is decided here and nowhere else."""
     from dicomnode import pipeline  # torch is imported in the worker only
 
     at = desk()
+    crashpoint("process.taken")
     job = bookkeeping.claim(at.books, job_id, ACTOR, now())
     if job is None:
         return
+    crashpoint("process.claimed")
     try:
         with held(at.books, job_id):
-            files = pipeline.run(job, at.settings, at.books, at.spool)
+            files = pipeline.run(job, at.settings, at.books, at.spool, partial(wake_deliver, job_id))
+            crashpoint("process.written")
         bookkeeping.advance(at.books, job_id, ACTOR, State.SENDING, f"{files} files written", now())
     except LeaseLost as lost:
         log.warning("%s", lost)
@@ -133,27 +164,41 @@ def process(job_id: str) -> None:
         bookkeeping.advance(at.books, job_id, ACTOR, State.REJECTED, refusal.sentence, now(), refusal.code)
     except (OSError, bookkeeping.BooksAway) as error:
         log.exception("job %s met a failing world", job_id)
+        if isinstance(error, bookkeeping.BooksAway) or error.errno in PASSING:
+            bookkeeping.put_off(at.books, job_id, ACTOR, f"{type(error).__name__}: {error}", now())
+            return
         again = State.QUEUED if job.attempts < bookkeeping.ATTEMPTS else State.FAILED
         bookkeeping.advance(at.books, job_id, ACTOR, again, f"{type(error).__name__}: {error}", now())
+    except SoftTimeLimitExceeded:
+        why = (
+            f"not computed within {process.soft_time_limit} s; `dicomnode retry {job_id}` if the machine was overloaded"
+        )
+        log.error("job %s: %s", job_id, why)
+        bookkeeping.advance(at.books, job_id, ACTOR, State.FAILED, why, now())
     except Exception as error:  # the task boundary: our own mistake fails this job and no other
         log.exception("job %s failed", job_id)
         bookkeeping.advance(at.books, job_id, ACTOR, State.FAILED, f"{type(error).__name__}: {error}", now())
     else:
+        crashpoint("process.moved")
         wake_deliver(job_id)
 
 
-@app.task(name="deliver")
+@app.task(name="deliver", **DELIVER_LIMITS)
 def deliver(job_id: str) -> None:
-    """Send what is due of one job, and close it when every required destination has confirmed."""
+    """Send what is due of one job, if only the first files of it, and close it when all required is confirmed."""
     from dicomnode import delivery  # the sender's own imports, in the worker only
 
     at = desk()
-    job = bookkeeping.claim_sending(at.books, job_id, ACTOR, now())
+    crashpoint("deliver.taken")
+    names = [d.name for d in at.settings.destination]
+    job = bookkeeping.claim_sending(at.books, job_id, ACTOR, now()) or bookkeeping.being_written(at.books, job_id)
     if job is None:
         return
+    crashpoint("deliver.claimed")
     try:
-        with held(at.books, job_id):
-            delivery.run(job, at.settings, at.books, at.spool)
+        if at.turns.has(job.lane, lambda: bookkeeping.stroke_waits(at.books, names, now())):
+            with held(at.books, job_id):
+                delivery.run(job, at.settings, at.books, at.spool)
     except LeaseLost as lost:
         log.warning("%s", lost)
     except bookkeeping.BooksAway:

@@ -4,15 +4,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
-from dicomnode.bookkeeping.store import Books, BooksAway, add, note, reading, writing
-from dicomnode.bookkeeping.tables import Association, History, Instance, Job, JobInput, Result, Series, Study
+from dicomnode.bookkeeping.store import Books, BooksAway, add, note, reading, writing, writing_rows
+from dicomnode.bookkeeping.tables import Association, Base, History, Instance, Job, JobInput, Result, Series, Study
 from dicomnode.crashpoints import crashpoint
-from dicomnode.jobs import Lane, SeriesState, State
+from dicomnode.jobs import NO_MAPS, Lane, SeriesState, State
 
 FILE_MISSING = "file-missing"  # reason code
+
+# What is said for each instance is put into words once.
+_SERIES = Base.metadata.tables[Series.__tablename__].c
+KNOWN_SERIES = select(_SERIES.series_instance_uid).where(
+    _SERIES.series_instance_uid.in_(bindparam("uids", expanding=True))
+)
+GOES_ON_RECEIVING = (
+    update(Base.metadata.tables[Series.__tablename__])
+    .where(_SERIES.series_instance_uid == bindparam("uid"), _SERIES.state == SeriesState.RECEIVING)
+    .values(last_received_at=bindparam("now"))
+    .returning(_SERIES.series_instance_uid)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +86,10 @@ def note_instances(books: Books, arrivals: Sequence[tuple[Received, Peer, dateti
     known: list[str | None] = [None] * len(arrivals)
     committing = False
     try:
-        with writing(books) as session:
-            _note_surroundings(session, [arrivals[n] for n in order])
+        with writing_rows(books) as connection:
+            _note_surroundings(connection, [arrivals[n] for n in order])
             for n in order:
-                known[n] = _note_instance(session, *arrivals[n])
+                known[n] = _note_instance(connection, *arrivals[n])
             crashpoint("receive.noted")
             committing = True
     except BooksAway as error:
@@ -92,9 +104,9 @@ def _order(received: Received) -> tuple[str, str]:
     return received.series_instance_uid, received.sop_instance_uid
 
 
-def _note_instance(session: Session, received: Received, peer: Peer, now: datetime) -> str | None:
+def _note_instance(connection: Connection, received: Received, peer: Peer, now: datetime) -> str | None:
     new = add(
-        session,
+        connection,
         Instance,
         Instance.id,
         sop_instance_uid=received.sop_instance_uid,
@@ -109,18 +121,18 @@ def _note_instance(session: Session, received: Received, peer: Peer, now: dateti
         received_at=now,
     )
     if new is not None:
-        _touch(session, received.series_instance_uid, now)
+        _touch(connection, received.series_instance_uid, now)
         return None
-    _judge_again(session, received.series_instance_uid, now)
+    _judge_again(connection, received.series_instance_uid, now)
     these = (Instance.sop_instance_uid == received.sop_instance_uid, Instance.sha256 == received.sha256)
-    return session.scalar(select(Instance.path).where(*these))
+    return connection.scalar(select(Instance.path).where(*these))
 
 
-def _note_surroundings(session: Session, arrivals: Sequence[tuple[Received, Peer, datetime]]) -> None:
+def _note_surroundings(connection: Connection, arrivals: Sequence[tuple[Received, Peer, datetime]]) -> None:
     """The associations, studies and series that the instances belong to, each recorded by whoever comes first."""
     for peer in {peer.association: peer for _, peer, _ in arrivals}.values():
         add(
-            session,
+            connection,
             Association,
             Association.id,
             id=peer.association,
@@ -129,14 +141,14 @@ def _note_surroundings(session: Session, arrivals: Sequence[tuple[Received, Peer
             opened_at=peer.opened_at,
         )
     first = {received.series_instance_uid: (received, peer, now) for received, peer, now in reversed(arrivals)}
-    known = session.scalars(select(Series.series_instance_uid).where(Series.series_instance_uid.in_(first))).all()
+    known = connection.scalars(KNOWN_SERIES, {"uids": list(first)}).all()
     for uid in sorted(first.keys() - set(known)):
-        _note_series(session, *first[uid])
+        _note_series(connection, *first[uid])
 
 
-def _note_series(session: Session, received: Received, peer: Peer, now: datetime) -> None:
+def _note_series(connection: Connection, received: Received, peer: Peer, now: datetime) -> None:
     add(
-        session,
+        connection,
         Study,
         Study.study_instance_uid,
         study_instance_uid=received.study_instance_uid,
@@ -145,7 +157,7 @@ def _note_series(session: Session, received: Received, peer: Peer, now: datetime
         lane=peer.lane,
     )
     opened = add(
-        session,
+        connection,
         Series,
         Series.series_instance_uid,
         series_instance_uid=received.series_instance_uid,
@@ -156,30 +168,27 @@ def _note_series(session: Session, received: Received, peer: Peer, now: datetime
         last_received_at=now,
     )
     if opened:
-        note(
-            session, "series", opened, now, None, SeriesState.RECEIVING, f"first instance, from {peer.calling_ae_title}"
-        )
+        why = f"first instance, from {peer.calling_ae_title}"
+        note(connection, "series", opened, now, None, SeriesState.RECEIVING, why)
 
 
-def _judge_again(session: Session, series_instance_uid: str, now: datetime) -> None:
+def _judge_again(connection: Connection, series_instance_uid: str, now: datetime) -> None:
     """What was refused and is sent again unchanged is judged again: the settings may have changed."""
     refused = (Series.series_instance_uid == series_instance_uid, Series.state == SeriesState.REFUSED)
-    if session.scalar(update(Series).where(*refused).values(state=SeriesState.RECEIVING).returning(Series.study)):
-        note(session, "series", series_instance_uid, now, SeriesState.REFUSED, SeriesState.RECEIVING, "sent again")
+    if connection.scalar(update(Series).where(*refused).values(state=SeriesState.RECEIVING).returning(Series.study)):
+        note(connection, "series", series_instance_uid, now, SeriesState.REFUSED, SeriesState.RECEIVING, "sent again")
 
 
-def _touch(session: Session, series_instance_uid: str, now: datetime) -> None:
+def _touch(connection: Connection, series_instance_uid: str, now: datetime) -> None:
     """A new instance came: the series is receiving, again if it was closed."""
-    mine = Series.series_instance_uid == series_instance_uid
-    receiving = update(Series).where(mine, Series.state == SeriesState.RECEIVING).values(last_received_at=now)
-    if session.scalar(receiving.returning(Series.series_instance_uid)):
+    if connection.scalar(GOES_ON_RECEIVING, {"uid": series_instance_uid, "now": now}):
         return
-    session.execute(
+    connection.execute(
         update(Series)
-        .where(mine)
+        .where(Series.series_instance_uid == series_instance_uid)
         .values(state=SeriesState.RECEIVING, reason_code=None, reason=None, completed_by=None, last_received_at=now)
     )
-    note(session, "series", series_instance_uid, now, "closed", SeriesState.RECEIVING, "a late instance arrived")
+    note(connection, "series", series_instance_uid, now, "closed", SeriesState.RECEIVING, "a late instance arrived")
 
 
 def move_instance(books: Books, path: str, to: str) -> None:
@@ -284,6 +293,8 @@ def close_series(
         )
         if closed:
             note(session, "series", closed, now, SeriesState.RECEIVING, after, why)
+            session.flush()
+            crashpoint("series.noted")
         return closed is not None
 
 
@@ -312,6 +323,7 @@ def selected_series(books: Books, study_instance_uid: str, other_than: str) -> s
             .join(Job, Job.id == JobInput.job)
             .where(
                 Job.study == study_instance_uid,
+                Job.route != NO_MAPS,
                 Job.state.not_in((State.REJECTED, State.FAILED)),
                 Instance.series != other_than,
             )

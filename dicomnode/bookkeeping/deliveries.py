@@ -11,10 +11,12 @@ from sqlalchemy.orm import Session
 
 from dicomnode.bookkeeping.store import Books, add, note, reading, writing
 from dicomnode.bookkeeping.tables import Absence, Delivery, History, Job, Result
+from dicomnode.crashpoints import crashpoint
 from dicomnode.jobs import DeliveryState, Lane, State
 
 OPEN = (DeliveryState.PENDING, DeliveryState.SENT)
 OFFERED = timedelta(seconds=2)
+TAKEN = timedelta(seconds=30)  # for so long nobody else sends a file that was taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,18 @@ class Asked:
 def due(books: Books, job_id: str, destination: str, now: datetime) -> list[Due]:
     """The pending files of a job for one destination, secondary captures first and what failed before last."""
     return _in_state(books, job_id, destination, DeliveryState.PENDING, now)
+
+
+def take(books: Books, job_id: str, destination: str, now: datetime) -> list[Due]:
+    """The same, and for half a minute they are due for nobody else."""
+    listed = due(books, job_id, destination, now)
+    if not listed:
+        return []
+    free = (Delivery.state == DeliveryState.PENDING, Delivery.next_at <= now)
+    taking = update(Delivery).where(Delivery.id.in_([each.delivery for each in listed]), *free)
+    with writing(books) as session:
+        taken = set(session.scalars(taking.values(next_at=now + TAKEN).returning(Delivery.id)))
+    return [each for each in listed if each.delivery in taken]
 
 
 def sent(books: Books, job_id: str, destination: str, now: datetime) -> list[Due]:
@@ -114,6 +128,8 @@ def note_answers(
                 delivery.sent_at = delivery.sent_at or now
         for (state, status), count in news.items():
             note(session, "job", job_id, now, None, f"{count} files {state} at {destination}", status)
+        session.flush()
+        crashpoint("send.noted")
         if reported:  # the next sweep closes the job
             session.execute(update(Job).where(Job.id == job_id).values(enqueued_at=now - 2 * OFFERED))
 
@@ -176,6 +192,8 @@ def _counts(books: Books, job_id: str) -> dict[tuple[str, str, DeliveryState], i
 def to_send(books: Books, destinations: Iterable[str], now: datetime, most: int = 8) -> list[str]:
     """Jobs that a sender should look at, strokes first, then the longest waiting; each is offered every two seconds.
 
+    most: of one lane.
+
     In SENDING: something is due, or nothing is open any more. In DONE, and in FAILED once all files were finished:
     something is due, at an optional destination or after `resend`. A destination that is away has nothing due.
     """
@@ -187,9 +205,10 @@ def to_send(books: Books, destinations: Iterable[str], now: datetime, most: int 
     )
     offered_before = Job.enqueued_at < now - OFFERED
     by_lane = (case((Job.lane == Lane.STROKE, 0), else_=1), Job.enqueued_at)
-    oldest = select(Job.id).where(waits, _free(now), offered_before).order_by(*by_lane).limit(most)
+    oldest = select(Job.id).where(waits, _free(now), offered_before).order_by(Job.enqueued_at).limit(most)
+    of_each_lane = or_(*(Job.id.in_(oldest.where(Job.lane == lane)) for lane in Lane))
     with writing(books) as session:
-        offered = update(Job).where(Job.id.in_(oldest)).values(enqueued_at=now)
+        offered = update(Job).where(of_each_lane).values(enqueued_at=now)
         ids = set(session.scalars(offered.returning(Job.id)))
         return list(session.scalars(select(Job.id).where(Job.id.in_(ids)).order_by(*by_lane)))
 
@@ -206,13 +225,18 @@ def resend(
 ) -> dict[str, int]:
     """Make new deliveries of a job's finished files; how many for each destination (name, wanted kinds).
 
-    Nothing where the files were never all finished. The state of the job stays as it is.
+    What stood in there for something refused goes again too. Nothing where the files were never all finished. The state
+    of the job stays as it is.
     """
     made: Counter[str] = Counter()
     with writing(books) as session:
         finished = select(Result).join(Job, Job.id == Result.job).where(Job.id == job_id, was_sending())
+        sent = select(Delivery.result, Delivery.destination).join(Result, Result.sop_instance_uid == Delivery.result)
+        before = {(result, name) for result, name in session.execute(sent.where(Result.job == job_id))}
+        wanted = list(destinations)
         for result in session.scalars(finished).all():
-            for destination in (name for name, kinds in destinations if result.kind in kinds):
+            uid = result.sop_instance_uid
+            for destination in (name for name, kinds in wanted if result.kind in kinds or (uid, name) in before):
                 renew(session, result.sop_instance_uid, destination, now)
                 made[destination] += 1
         for destination, count in made.items():

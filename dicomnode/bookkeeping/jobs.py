@@ -11,12 +11,15 @@ from ulid import ULID
 from dicomnode.bookkeeping.deliveries import was_sending
 from dicomnode.bookkeeping.store import Books, add, note, reading, writing
 from dicomnode.bookkeeping.tables import Delivery, Instance, Job, JobInput, Result, Series, Study
-from dicomnode.jobs import OPERATOR_ONLY, DeliveryState, Lane, SeriesState, State, before
+from dicomnode.crashpoints import crashpoint
+from dicomnode.jobs import NO_MAPS, OPERATOR_ONLY, DeliveryState, Lane, SeriesState, State, before
 
 LEASE = timedelta(seconds=20)
 HEARTBEAT = timedelta(seconds=5)
 ATTEMPTS = 3
 UNCLAIMED = timedelta(seconds=5)
+SOONEST, LATEST = timedelta(seconds=5), timedelta(seconds=60)  # between two attempts that the world made fail
+GIVE_UP = timedelta(days=1)  # from the opening of a job to the last attempt that the world may make fail
 
 
 class LeaseLost(Exception):
@@ -57,6 +60,15 @@ def open_job(books: Books, order: Order, last_received_at: datetime, now: dateti
         if selected is None:
             return None
         note(session, "series", selected, now, SeriesState.RECEIVING, SeriesState.SELECTED, order.why)
+        job_id = _insert_job(session, order, now)
+        session.flush()
+        crashpoint("job.noted")
+        return job_id
+
+
+def open_page(books: Books, order: Order, now: datetime) -> str | None:
+    """Open the job of a page over series that are closed already; None where it is open."""
+    with writing(books) as session:
         return _insert_job(session, order, now)
 
 
@@ -122,6 +134,12 @@ def claim_sending(books: Books, job_id: str, owner: str, now: datetime) -> Job |
         )
 
 
+def being_written(books: Books, job_id: str) -> Job | None:
+    """The job, where a worker has it: what is finished of it may be sent while the rest is made."""
+    with reading(books) as session:
+        return session.scalar(select(Job).where(Job.id == job_id, Job.state == State.PROCESSING))
+
+
 def heartbeat(books: Books, job_id: str, owner: str, now: datetime) -> bool:
     """Extend the lease; False where it is no longer ours."""
     with writing(books) as session:
@@ -145,13 +163,34 @@ def advance(
             update(Job)
             .where(_held_by(job_id, owner), Job.state.in_(before(after)))
             .values(state=after, reason_code=code, reason=why, lease_owner=None, lease_until=None, enqueued_at=now)
-            .returning(Job.study)
+            .returning(Job)
         )
         if moved is None:
             raise LeaseLost(f"job {job_id} is {was or 'held by another'}; {after} was not recorded")
         note(session, "job", job_id, now, was, after, why)
         if was == State.PROCESSING and after in OPERATOR_ONLY:
-            _offer_siblings(session, moved, now)
+            _offer_siblings(session, moved.study, moved.route, now)
+
+
+def put_off(books: Books, job_id: str, owner: str, why: str, now: datetime) -> None:
+    """The world failed our job and may mend: it waits as long as it has waited already, within limits.
+
+    The attempt does not count, but after a day the job has failed. Raises LeaseLost where it is not ours.
+    """
+    with writing(books) as session:
+        job = session.scalar(
+            select(Job).where(_held_by(job_id, owner), Job.state == State.PROCESSING).with_for_update()
+        )
+        if job is None:
+            raise LeaseLost(f"job {job_id} is no longer ours; it was not put off")
+        age = now - job.created_at
+        after = State.QUEUED if age < GIVE_UP else State.FAILED
+        job.state, job.reason, job.lease_owner, job.lease_until = after, why, None, None
+        job.attempts -= 1
+        job.enqueued_at = now + min(max(age, SOONEST), LATEST) - UNCLAIMED
+        note(session, "job", job_id, now, State.PROCESSING, after, why)
+        if after is State.FAILED:
+            _offer_siblings(session, job.study, job.route, now)
 
 
 def reap(books: Books, now: datetime) -> list[str]:
@@ -167,12 +206,17 @@ def reap(books: Books, now: datetime) -> list[str]:
             job.state, job.reason, job.lease_owner, job.lease_until = after, why, None, None
             note(session, "job", job.id, now, State.PROCESSING, after, why)
             if spent:
-                _offer_siblings(session, job.study, now)
+                _offer_siblings(session, job.study, job.route, now)
+        if lost:
+            session.flush()
+            crashpoint("reap.noted")
         return [job.id for job in lost]
 
 
-def _offer_siblings(session: Session, study_instance_uid: str, now: datetime) -> None:
+def _offer_siblings(session: Session, study_instance_uid: str, route: str, now: datetime) -> None:
     """No maps come of the chosen series, so those that were passed over for it are judged again."""
+    if route == NO_MAPS:
+        return
     passed_over = (Series.study == study_instance_uid, Series.state == SeriesState.NOT_SELECTED)
     reopened = update(Series).where(*passed_over).values(state=SeriesState.RECEIVING, reason=None)
     for uid in session.scalars(reopened.returning(Series.series_instance_uid)).all():
@@ -180,18 +224,23 @@ def _offer_siblings(session: Session, study_instance_uid: str, now: datetime) ->
 
 
 def retry(books: Books, job_id: str, now: datetime) -> bool:
-    """An operator brings a failed or rejected job back: everything it lacks is made and sent again."""
+    """An operator brings a failed or rejected job back: what it lacks is made, and sent again.
+
+    A job whose files were all finished goes to the senders at once.
+    """
     with writing(books) as session:
         was = session.scalar(select(Job.state).where(Job.id == job_id))
+        finished = session.scalar(select(Job.id).where(Job.id == job_id, Job.state == State.FAILED, was_sending()))
+        after = State.SENDING if finished else State.QUEUED
         back = update(Job).where(Job.id == job_id, Job.state.in_(OPERATOR_ONLY))
-        values = {"state": State.QUEUED, "attempts": 0, "reason_code": None, "reason": None, "enqueued_at": now}
-        if session.scalar(back.values(**values).returning(Job.id)) is None:
+        values = {"attempts": 0, "reason_code": None, "reason": None, "enqueued_at": now - UNCLAIMED}
+        if session.scalar(back.values(state=after, **values).returning(Job.id)) is None:
             return False
         mine = select(Result.sop_instance_uid).where(Result.job == job_id)
         ended = (Delivery.result.in_(mine), Delivery.state.in_((DeliveryState.REFUSED, DeliveryState.DEAD)))
         fresh = {"state": DeliveryState.PENDING, "next_at": now, "attempts": 0}
         session.execute(update(Delivery).where(*ended).values(**fresh, sent_at=None, transaction_uid=None))
-        note(session, "job", job_id, now, was, State.QUEUED, "retry by an operator")
+        note(session, "job", job_id, now, was, after, "retry by an operator")
         return True
 
 
@@ -258,6 +307,7 @@ def note_results(
                     attempts=0,
                     next_at=now,
                 )
+        crashpoint("write.noted")
 
 
 def _held_by(job_id: str, owner: str) -> ColumnElement[bool]:

@@ -7,8 +7,10 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, and_, func, or_, select
 
 from dicomnode.bookkeeping.deliveries import was_sending
+from dicomnode.bookkeeping.jobs import LEASE
 from dicomnode.bookkeeping.store import Books, reading
 from dicomnode.bookkeeping.tables import Delivery, History, Instance, Job, Result, Series, Study
+from dicomnode.jobs import NO_MAPS, Lane, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +40,18 @@ def find_studies(books: Books, key: str) -> list[str]:
 
 
 def current(books: Books, key: str) -> list[str]:
-    """The jobs that a key stands for: the one with this id, else of each study and route the newest finished."""
+    """The jobs that a key stands for: the one with this id, else of each study and route the newest finished.
+
+    A page that says why there are no maps counts only where there are none.
+    """
     with reading(books) as session:
         if session.get(Job, key):
             return [key]
         studies = Job.study.in_(find_studies(books, key))
         finished = session.scalars(select(Job).where(studies, was_sending()).order_by(Job.revision))
-        return list({(job.study, job.route): job.id for job in finished}.values())
+        newest = {(job.study, job.route): job.id for job in finished}
+        with_maps = {study for study, route in newest if route != NO_MAPS}
+        return [job for (study, route), job in newest.items() if route != NO_MAPS or study not in with_maps]
 
 
 def story(books: Books, study_instance_uid: str) -> StudyStory:
@@ -119,3 +126,25 @@ def recent_jobs(books: Books, most: int = 10) -> list[tuple[Job, str]]:
             select(Job, Study.accession_number).join(Study).order_by(Job.created_at.desc(), Job.id.desc()).limit(most)
         )
         return [(job, accession) for job, accession in rows]
+
+
+def queued(books: Books) -> list[tuple[Lane, int, datetime]]:
+    """Of each lane in which jobs wait for a worker: how many, and since when the first of them."""
+    since = select(History.subject_id, func.max(History.at).label("at")).where(History.after == str(State.QUEUED))
+    waiting = since.where(History.subject == "job").group_by(History.subject_id).subquery()
+    with reading(books) as session:
+        rows = session.execute(
+            select(Job.lane, func.count(), func.min(waiting.c.at))
+            .join(waiting, waiting.c.subject_id == Job.id)
+            .where(Job.state == State.QUEUED)
+            .group_by(Job.lane)
+            .order_by(Job.lane.desc())
+        )
+        return [(lane, n, at) for lane, n, at in rows]
+
+
+def stalled(books: Books, now: datetime) -> list[tuple[Job, datetime]]:
+    """Jobs whose worker gives no sign any more, and when it last did."""
+    with reading(books) as session:
+        silent = select(Job).where(Job.state == State.PROCESSING, Job.lease_until < now).order_by(Job.lease_until)
+        return [(job, job.lease_until - LEASE) for job in session.scalars(silent) if job.lease_until]

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, Executable, create_engine, event, insert, make_url, text
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DBAPIError
@@ -24,6 +25,9 @@ Books = sessionmaker[Session]
 BooksAway = DBAPIError  # the database did not answer; the caller refuses or retries, nothing is lost
 
 INSERT: dict[str, Any] = {"sqlite": sqlite_insert, "postgresql": postgresql_insert}
+# libpq: seconds to connect, and milliseconds until a server that acknowledges no byte any more counts as gone.
+PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 15000, "keepalives_idle": 15, "keepalives_interval": 5}
+ADDITION = insert(History)
 ACTOR = f"{socket.gethostname()}:{os.getpid()}"
 
 
@@ -74,37 +78,50 @@ def writing(books: Books) -> Iterator[Session]:
 
 
 @contextmanager
+def writing_rows(books: Books) -> Iterator[Connection]:
+    """The same past the ORM, for what is said so often that its session would cost more than the rows."""
+    with books.kw["bind"].begin() as connection:
+        _begin_exclusively(connection)
+        yield connection
+
+
+@contextmanager
 def reading(books: Books) -> Iterator[Session]:
     """A session that only reads."""
     with books() as session:
         yield session
 
 
-def add(session: Session, table: type[Base], returning: Any, **values: Any) -> Any:
+def add(to: Session | Connection, table: type[Base], returning: Any, **values: Any) -> Any:
     """Insert a row unless it stands there already; a column of it if it is new, else None. One atomic statement."""
-    insert = INSERT[session.connection().dialect.name]
-    return session.scalar(insert(table).values(**values).on_conflict_do_nothing().returning(returning))
+    connection = _connection(to)
+    return connection.scalar(_insertion(connection.dialect.name, table, returning), values)
+
+
+@cache
+def _insertion(dialect: str, table: type[Base], returning: Any) -> Executable:
+    insertion: Executable = INSERT[dialect](table.__table__).on_conflict_do_nothing().returning(returning)
+    return insertion
+
+
+def _connection(to: Session | Connection) -> Connection:
+    return to if isinstance(to, Connection) else to.connection()
 
 
 def note(
-    session: Session, subject: str, subject_id: str, at: datetime, before: object, after: object, why: str
+    to: Session | Connection, subject: str, subject_id: str, at: datetime, before: object, after: object, why: str
 ) -> None:
     """Add one line to the history."""
-    session.add(
-        History(
-            subject=subject,
-            subject_id=subject_id,
-            at=at,
-            before=None if before is None else str(before),
-            after=str(after),
-            why=why,
-            actor=ACTOR,
-        )
+    states = {"before": None if before is None else str(before), "after": str(after)}
+    _connection(to).execute(
+        ADDITION, {"subject": subject, "subject_id": subject_id, "at": at, **states, "why": why, "actor": ACTOR}
     )
 
 
 def _engine(url: str) -> Engine:
-    engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)  # errors reach the log, patients must not
+    patience = PATIENCE if make_url(url).get_backend_name() == "postgresql" else {}
+    # hide_parameters: errors reach the log, patients must not.
+    engine = create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=patience)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     return engine

@@ -67,11 +67,12 @@ class Series(Base):
     """A DICOM series and what became of it."""
 
     __tablename__ = "series"
+    __table_args__ = (Index("ix_series_state_last_received_at", "state", "last_received_at"),)
     series_instance_uid: Mapped[str] = mapped_column(primary_key=True)
     study: Mapped[str] = mapped_column(ForeignKey("study.study_instance_uid"), index=True)
     modality: Mapped[str]
     description: Mapped[str]
-    state: Mapped[SeriesState] = mapped_column(index=True)
+    state: Mapped[SeriesState]
     reason_code: Mapped[str | None]
     reason: Mapped[str | None]
     completed_by: Mapped[str | None]

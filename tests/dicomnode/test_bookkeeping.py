@@ -373,9 +373,37 @@ def test_an_operator_brings_back_what_failed_and_nothing_else(books: Books, now:
     bookkeeping.advance(books, sending, "s1", State.FAILED, "refused", now)
     assert bookkeeping.due(books, sending, "pacs", now) == []
     assert bookkeeping.retry(books, sending, now)
-    assert bookkeeping.get_job(books, sending).state is State.QUEUED
+    assert bookkeeping.get_job(books, sending).state is State.SENDING  # its files are finished; no worker is needed
+    assert history(books, sending)[-1] == ("FAILED", "SENDING")
     assert len(bookkeeping.due(books, sending, "pacs", now)) == 3
     assert len(bookkeeping.results(books, sending)) == 3  # finished files are kept
+    assert bookkeeping.to_send(books, ["pacs"], now) == [sending]
+
+
+def test_a_job_that_failed_before_its_files_were_finished_goes_through_a_worker_again(books: Books, now, job: str):
+    bookkeeping.claim(books, job, "w1", now)
+    bookkeeping.advance(books, job, "w1", State.FAILED, "our mistake", now)
+    assert bookkeeping.retry(books, job, now)
+    assert bookkeeping.get_job(books, job).state is State.QUEUED
+    assert bookkeeping.unclaimed(books, Lane.STROKE, now + SECOND) == [job]
+
+
+def test_what_the_world_made_fail_waits_ever_longer_and_loses_no_attempt(books: Books, now: datetime, job: str):
+    waits = []
+    for minutes in (0, 0.5, 10):
+        at = now + minutes * 60 * SECOND
+        bookkeeping.claim(books, job, "w1", at)
+        bookkeeping.put_off(books, job, "w1", "OSError: disk full", at)
+        offered = next(s for s in range(200) if bookkeeping.unclaimed(books, Lane.STROKE, at + s * SECOND))
+        waits.append(offered)
+        assert (bookkeeping.get_job(books, job).state, bookkeeping.get_job(books, job).attempts) == (State.QUEUED, 0)
+    assert waits == [6, 31, 61]
+    with pytest.raises(LeaseLost):
+        bookkeeping.put_off(books, job, "w1", "disk full", now)
+    late = now + timedelta(days=1)
+    bookkeeping.claim(books, job, "w1", late)
+    bookkeeping.put_off(books, job, "w1", "OSError: disk full", late)
+    assert bookkeeping.get_job(books, job).state is State.FAILED
 
 
 def test_an_unchanged_answer_is_no_news(books: Books, now: datetime, sending: str):

@@ -1,11 +1,15 @@
 """dicomnode.tasks: three outcomes, decided in one place, and a queue that may lose or double a message."""
 
+import errno
+import os
 import threading
 import time
 from datetime import datetime, timedelta
 
 import pytest
-from kombu.exceptions import OperationalError
+from celery.exceptions import SoftTimeLimitExceeded
+from kombu.exceptions import ChannelError, OperationalError
+from sqlalchemy import text
 
 from dicomnode import bookkeeping, delivery, pipeline, tasks
 from dicomnode.bookkeeping import ACTOR, Books, LeaseLost
@@ -53,6 +57,11 @@ def test_a_computed_job_goes_to_the_senders(job_id, books: Books, woken, monkeyp
     assert woken == [job_id]
 
 
+def test_what_is_finished_goes_to_the_senders_while_the_rest_is_written(job_id, books: Books, woken, monkeypatch):
+    outcome(books, job_id, monkeypatch, lambda *given: given[-1]() or 150)
+    assert woken == [job_id, job_id]
+
+
 def test_the_same_message_twice_computes_once(job_id, books: Books, woken, monkeypatch):
     times = []
     for _ in range(2):
@@ -70,6 +79,22 @@ def test_a_failing_world_is_tried_three_times(job_id, books: Books, woken, monke
     states = [outcome(books, job_id, monkeypatch, raising(OSError("disk full"))).state for _ in range(3)]
     assert states == [State.QUEUED, State.QUEUED, State.FAILED]
     assert bookkeeping.get_job(books, job_id).reason == "OSError: disk full"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_cannot_serve_us_costs_only_time(job_id, books: Books, woken, monkeypatch, now, code):
+    states = []
+    monkeypatch.setattr(tasks, "now", lambda: now)
+    for _ in range(5):
+        states.append(outcome(books, job_id, monkeypatch, raising(OSError(code, os.strerror(code)))).state)
+    assert states == [State.QUEUED] * 5
+    assert outcome(books, job_id, monkeypatch, lambda *_: 150).state is State.SENDING
+
+
+def test_work_that_passes_its_limit_fails_and_says_what_to_do(job_id, books: Books, woken, monkeypatch):
+    job = outcome(books, job_id, monkeypatch, raising(SoftTimeLimitExceeded()))
+    assert (job.state, job.attempts) == (State.FAILED, 1)
+    assert f"not computed within 600 s; `dicomnode retry {job_id}` if the machine was overloaded" == job.reason
 
 
 def test_our_own_mistake_fails_the_job_at_once(job_id, books: Books, woken, monkeypatch):
@@ -126,6 +151,23 @@ def test_one_heartbeat_that_fails_does_not_end_the_lease(job_id, books: Books, m
     assert len(beats) > 1
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_routine_job_makes_room_at_the_sender_for_a_stroke(job_id, books: Books, woken, monkeypatch, now, waits):
+    sent: list[str] = []
+    bookkeeping.claim(books, job_id, ACTOR, now)
+    bookkeeping.advance(books, job_id, ACTOR, State.SENDING, "written", now)
+    with bookkeeping.store.writing(books) as session:
+        session.execute(text("UPDATE job SET lane = 'routine'"))
+    desk = tasks.desk()
+    desk.turns.last = time.monotonic()  # another routine job had its turn just now
+    monkeypatch.setattr(tasks, "desk", lambda: desk)
+    monkeypatch.setattr(bookkeeping, "stroke_waits", lambda *_: waits)
+    monkeypatch.setattr(delivery, "run", lambda job, *_: sent.append(job.id))
+    tasks.deliver(job_id)
+    assert sent == ([] if waits else [job_id])
+    assert bookkeeping.get_job(books, job_id).lease_owner is None
+
+
 def test_the_embedded_broker_carries_a_message_to_the_right_queue(settings: Settings, spool: Spool):
     tasks.configure(settings)
     tasks.declare()
@@ -137,8 +179,9 @@ def test_the_embedded_broker_carries_a_message_to_the_right_queue(settings: Sett
     assert all(queue in declared.read_text() for queue in tasks.QUEUES)
 
 
-@pytest.mark.parametrize("error", [OperationalError("no broker"), OSError("disk full")])
-def test_a_broker_that_is_away_stops_nobody(error, monkeypatch, caplog: pytest.LogCaptureFixture):
+@pytest.mark.parametrize("error", [OperationalError("no broker"), OSError("disk full"), ChannelError("disk full")])
+def test_a_broker_that_is_away_stops_nobody(error, settings, spool, monkeypatch, caplog: pytest.LogCaptureFixture):
+    tasks.configure(settings)
     monkeypatch.setattr(tasks.process, "apply_async", lambda **_: raising(error)())
     tasks.wake_process("J1", Lane.ROUTINE)
     assert "the sweep will offer job J1 again" in caplog.text
