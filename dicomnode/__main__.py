@@ -116,10 +116,15 @@ def listen(config_file: ConfigOption = None) -> None:
     from dicomnode.receivers import Receivers
     from dicomnode.recovery import recover
     from dicomnode.scp.server import listening_socket
+    from dicomnode.tls import server_context
     from dicomnode.up import stop_on_signals
 
     settings = _settings(_find(config_file))
     _log()
+    try:
+        _ = settings.listen.tls.certificate and server_context(settings.listen.tls)
+    except ConfigError as error:
+        _fail(str(error), USAGE)
     books, spool = _books(settings), Spool(settings.node.data_dir).make()
     try:
         listening = listening_socket(settings.listen.host, settings.listen.port)
@@ -151,7 +156,7 @@ def sweep(config_file: ConfigOption = None) -> None:
 @app.command()
 def work(
     queues: Annotated[
-        str, typer.Option(help="Which queues, in order of preference.")
+        str, typer.Option(help="Which queues; one after the other, a message of each in turn.")
     ] = "process.stroke,process.routine,deliver",
     config_file: ConfigOption = None,
 ) -> None:
@@ -206,7 +211,7 @@ def retry(
     again = [job.id for job in jobs if bookkeeping.retry(books, job.id, now)]
     if not again:
         _fail(f"nothing of {key} has failed or was rejected; `dicomnode explain {key}` tells its state")
-    screen.print(f"Queued again: {', '.join(again)}")
+    screen.print(f"Brought back: {', '.join(again)}")
 
 
 @app.command()
@@ -221,7 +226,7 @@ def resend(
     if not chosen:
         known = ", ".join(d.name for d in settings.destination) or "none; add a [[destination]] to node.toml"
         _fail(f"no destination is called {to!r}; there are {known}" if to else f"destinations: {known}", USAGE)
-    books, wanted = _books(settings), [(d.name, frozenset(d.objects)) for d in chosen]
+    books, wanted = _books(settings), [(d.name, d.kinds) for d in chosen]
     again = {job: bookkeeping.resend(books, job, wanted, datetime.now(UTC)) for job in bookkeeping.current(books, key)}
     for job_id, made in again.items():
         for name, count in made.items():
@@ -244,6 +249,14 @@ def doctor(config_file: ConfigOption = None) -> None:
             screen.print(f"      -> {finding.remedy}")
     if any(finding.remedy for finding in findings):
         raise typer.Exit(FAILED)
+
+
+@app.command()
+def conformance() -> None:
+    """Print the DICOM conformance statement of this version, as Markdown."""
+    from dicomnode import conformance  # only here: it brings the listener and the writer
+
+    typer.echo(conformance.statement(), nl=False)
 
 
 @app.command()

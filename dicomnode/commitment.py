@@ -17,6 +17,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 from dicomnode import bookkeeping, confirmation
 from dicomnode.bookkeeping import Books, BooksAway, Commitment
 from dicomnode.config import Destination, Settings
+from dicomnode.crashpoints import crashpoint
 from dicomnode.retries import delay
 from dicomnode.sender import Unreachable, associate
 from dicomnode.sender.inquiry import COMMITTED, REQUEST_COMMITMENT, SOME_FAILED, report_of, report_to_send
@@ -100,6 +101,7 @@ def _on_request(event: evt.Event, settings: Settings, books: Books, spool: Spool
     except BooksAway:
         log.exception("a storage commitment request from %s could not be recorded", peer[0])
         return PROCESSING_FAILURE
+    crashpoint("commitment.noted")
     answerer = Answerer(settings, books, spool)
     threading.Thread(target=answerer.answer, args=(request, event.assoc), daemon=True, name="commitment").start()
     return SUCCESS
@@ -135,6 +137,7 @@ class Answerer:
             report, event_type = self.report(request)
             told = self._over_the_same(assoc, report, event_type) if assoc else ""
             words, again = (told, False) if told else self._over_a_new(request, report, event_type)
+            crashpoint("commitment.reported")
             now = datetime.now(UTC)
             if again and now - request.asked_at < GIVE_UP:
                 bookkeeping.note_answer(self.books, request.id, words, now, now + delay(request.attempts - 1))

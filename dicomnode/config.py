@@ -41,6 +41,7 @@ def _network(value: str) -> str:
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Network = Annotated[str, AfterValidator(_network)]
+Object = Literal["sc", "pm", "ct", "seg", "mosaic", "sr", "sr-comprehensive", "pdf"]
 Seconds = Annotated[float, Field(ge=0)]
 
 
@@ -55,6 +56,15 @@ class Node:
 
 
 @dataclass(frozen=True, config=FORBID)
+class Tls:
+    """PEM files of the listener: its certificate and key, and who has signed its senders'; all empty is plain DICOM."""
+
+    certificate: str = ""
+    key: str = ""
+    client_ca: str = ""
+
+
+@dataclass(frozen=True, config=FORBID)
 class Listen:
     """Where the C-STORE SCP listens, by how many processes, and when it takes no more."""
 
@@ -64,6 +74,7 @@ class Listen:
     data_path: Literal["direct", "stock"] = "direct"
     keep_free_gib: Annotated[float, Field(ge=0)] = 1.0
     largest_instance_mib: Annotated[int, Field(ge=1)] = 4096
+    tls: Tls = field(default_factory=Tls)
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -110,9 +121,21 @@ class Destination:
     host: str = ""
     port: Port = 0
     stow_url: Annotated[str, Field(pattern=r"^(https?://[^/]+(/.*)?)?$")] = ""
-    objects: Annotated[tuple[Literal["sc", "pm", "ct", "seg", "mosaic"], ...], Field(min_length=1)] = ("sc", "pm")
+    objects: Annotated[tuple[Object, ...], Field(min_length=1)] = ("sc", "pm")
+    transfer_syntax: Literal["explicit", "rle", "jpeg-ls"] = "explicit"
+    character_set: Literal["unicode", "source"] = "unicode"
+    capture_modality: Literal["OT", "SC", "CT"] = "OT"
+    stand_ins: tuple[Literal["ct", "mosaic"], ...] = ("mosaic",)
+    refusal_page: bool = True
+    rejection_note: bool = False
     required: bool = True
     confirm: Literal["auto", "commitment", "query", "status"] = "auto"
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of result that are sent there."""
+        also = {"page": self.refusal_page, "note": self.rejection_note}
+        return frozenset(self.objects).union(kind for kind, wanted in also.items() if wanted)
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -185,20 +208,27 @@ def load(path: Path) -> Settings:
 
 
 def parse(raw: Mapping[str, Any], name: str = "node.toml", folder: Path = Path()) -> Settings:
-    """Check settings already read; data_dir and a folder of weights are taken relative to `folder`."""
-    node, processing = dict(raw.get("node", {})), dict(raw.get("processing", {}))
+    """Check settings already read; data_dir, a folder of weights and TLS files are taken relative to `folder`."""
+    node, processing, listen = (dict(raw.get(section, {})) for section in ("node", "processing", "listen"))
     node["data_dir"] = folder / node.get("data_dir", "data")
     if "/" in str(processing.get("weights", "")):
         processing["weights"] = str(folder / processing["weights"])
+    if isinstance(listen.get("tls"), Mapping):
+        listen["tls"] = {k: str(folder / v) if v and isinstance(v, str) else v for k, v in listen["tls"].items()}
+    changed = {"node": node, "processing": processing, "listen": listen}
     try:
-        settings = TypeAdapter(Settings).validate_python({**raw, "node": node, "processing": processing})
+        settings = TypeAdapter(Settings).validate_python({**raw, **changed})
     except ValidationError as error:
         raise ConfigError("\n".join(_sentence(name, problem) for problem in error.errors())) from error
+    if bool(settings.listen.tls.certificate) != bool(settings.listen.tls.key):
+        raise ConfigError(f"{name}: [listen] tls needs both certificate and key, or neither for plain DICOM")
     _refuse_twins(name, "destination", [d.name for d in settings.destination])
     for number, destination in enumerate(settings.destination):
         lacking = [key for key in ("ae_title", "host", "port") if not getattr(destination, key)]
         if lacking and not destination.stow_url:
             raise ConfigError(f"{name}: [destination.{number}] needs the key {lacking[0]!r}, or stow_url")
+        if "seg" not in destination.objects and {"sr", "sr-comprehensive"} & set(destination.objects):
+            raise ConfigError(f'{name}: [destination.{number}] objects has a report of regions without them; add "seg"')
     return settings
 
 

@@ -10,6 +10,7 @@ from pydicom.uid import generate_uid
 from dicomnode import bookkeeping
 from dicomnode.bookkeeping import Answer, Books, Due, Job
 from dicomnode.config import Destination
+from dicomnode.crashpoints import crashpoint
 from dicomnode.jobs import DeliveryState
 from dicomnode.retries import later
 from dicomnode.sender import Rejected
@@ -20,7 +21,7 @@ COMMITMENT = "storage commitment"  # confirmed_by in the books; the others depen
 QUERY = {False: "C-FIND", True: "QIDO-RS"}
 STATUS = {False: "C-STORE status", True: "STOW-RS response"}
 
-WAIT, LOOK = 1.0, 0.1  # seconds to wait for a report before the next best proof is asked for; how often to look
+WAIT, LOOK = 0.3, 0.05  # seconds to wait for a report before the next best proof is asked for; how often to look
 SILENCE = timedelta(seconds=60)  # after which a destination that only offers commitment is believed on its status
 ASK_AGAIN = timedelta(hours=1)  # confirm = "commitment": a report can get lost
 MISSING = timedelta(minutes=10)  # a PACS files what it took within that time, or has lost it
@@ -85,8 +86,10 @@ class Confirmer:
             return []
         transaction_uid = str(generate_uid(prefix=None))
         bookkeeping.note_asked(self.books, [each.delivery for each in fresh], transaction_uid)
+        crashpoint("confirm.noted")
         if inquiry.commit(transaction_uid, [(e.sop_class, e.sop_instance_uid) for e in fresh]) != SUCCESS:
             return []
+        crashpoint("confirm.asked")
         return self._await(inquiry, transaction_uid, fresh, now)
 
     def _asks_again(self) -> bool:
@@ -97,6 +100,7 @@ class Confirmer:
         while time.monotonic() < deadline:
             report = inquiry.report(LOOK)
             if report and report.transaction_uid == transaction_uid:
+                crashpoint("confirm.heard")
                 return list(reported(due, report, self.destination, now))
             if not self._unsettled(due, []):
                 return []

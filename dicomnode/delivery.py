@@ -3,19 +3,21 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
 from pydicom.errors import InvalidDicomError
 
-from dicomnode import bookkeeping, sender
+from dicomnode import bookkeeping, encoding, ladder, pages, sender
 from dicomnode.bookkeeping import ACTOR, Answer, Books, Due, Job
 from dicomnode.config import Destination, Settings
 from dicomnode.confirmation import Confirmer, waiting
-from dicomnode.jobs import DeliveryState, Lane, State
+from dicomnode.crashpoints import crashpoint
+from dicomnode.encoding import Wish
+from dicomnode.jobs import NO_MAPS, DeliveryState, Lane, State
 from dicomnode.retries import delay, later
-from dicomnode.sender import ClassRefused, File, NotAdmitted, Stalled, Unreachable
+from dicomnode.sender import ClassRefused, NotAdmitted, Stalled, Unreachable
 from dicomnode.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -62,16 +64,25 @@ MEANING: tuple[tuple[int, int, DeliveryState, str], ...] = (
 
 def run(job: Job, settings: Settings, books: Books, spool: Spool) -> None:
     """Send and confirm what is due at each destination; close the job once nothing required is left open."""
+    if stale := pages.is_stale(books, job):
+        bookkeeping.withdraw(books, job.id, pages.CHANGED, datetime.now(UTC))
     makes_room = job.lane is not Lane.STROKE
     names = [d.name for d in settings.destination]
     stop = partial(bookkeeping.stroke_waits, books, names) if makes_room else _never
-    channels = [Channel(d, settings.node.ae_title, spool, books, stop) for d in settings.destination]
+    source = next((spool.path(instance.path) for instance in bookkeeping.inputs(books, job.id)), None)
+    channels = [
+        Channel(d, settings.node.ae_title, spool, books, stop, encoding.wish(d, source)) for d in settings.destination
+    ]
     with ThreadPoolExecutor(max(1, len(channels))) as pool:  # a destination that hangs holds up no other
         for _ in pool.map(lambda channel: channel.serve(job), channels):
             pass
-    ended = bookkeeping.outcome(books, job.id, [d.name for d in settings.destination if d.required])
+    required = [d.name for d in settings.destination if d.required and (d.refusal_page or job.route != NO_MAPS)]
+    ended = (State.DONE, pages.CHANGED) if stale else bookkeeping.outcome(books, job.id, required)
+    crashpoint("deliver.confirmed")
     if ended and job.state is State.SENDING:
-        bookkeeping.advance(books, job.id, ACTOR, *ended, datetime.now(UTC))
+        code = bookkeeping.SUPERSEDED if stale else None
+        bookkeeping.advance(books, job.id, ACTOR, *ended, datetime.now(UTC), code)
+        crashpoint("deliver.closed")
 
 
 def _never(_: datetime) -> bool:
@@ -82,7 +93,7 @@ def _never(_: datetime) -> bool:
 class Channel:
     """One destination during one run: once it is away, or admits us no more, nothing more of this run is tried there.
 
-    stop: asked between batches whether something more urgent waits.
+    stop: asked between batches whether something more urgent waits. wish: how the destination wants its files encoded.
     """
 
     destination: Destination
@@ -90,6 +101,7 @@ class Channel:
     spool: Spool
     books: Books
     stop: Callable[[datetime], bool] = _never
+    wish: Wish = field(default_factory=Wish)
     probing: bool = False
     away: str = ""
     away_until: datetime | None = None
@@ -98,15 +110,26 @@ class Channel:
     def serve(self, job: Job) -> None:
         """Send what is due of the job, then ask about what was taken; every answer is recorded as it comes."""
         now = datetime.now(UTC)
-        due = bookkeeping.due(self.books, job.id, self.destination.name, now)
+        due = self._due(job, now)
         absence = bookkeeping.absence(self.books, self.destination.name)
         if absence:
             self.probing, self.away_until = True, absence.until
             self.away = absence.why if absence.until > now else ""
-        for answers in self.send(due):
-            self._note(job, answers)
+        self._send_and_note(job, due)
+        steps = {} if job.state is State.PROCESSING else ladder.steps(self.destination)  # what stands in is made last
+        while steps and bookkeeping.fall(self.books, job.id, self.destination.name, steps, now):
+            self._send_and_note(job, bookkeeping.due(self.books, job.id, self.destination.name, now))
         if not self.away and not self.not_admitted:
             self._confirm(job)
+
+    def _send_and_note(self, job: Job, due: Sequence[Due]) -> None:
+        for answers in self.send(due):
+            self._note(job, answers)
+
+    def _due(self, job: Job, now: datetime) -> list[Due]:
+        """What is to be sent now; nobody holds a job for sending while it is written, so its files are taken singly."""
+        listed = bookkeeping.take if job.state is State.PROCESSING else bookkeeping.due
+        return listed(self.books, job.id, self.destination.name, now)
 
     def send(self, due: Sequence[Due]) -> Iterator[list[Answer]]:
         """The answers, batch by batch, over a few associations at a time; those that must wait come last, together."""
@@ -115,7 +138,7 @@ class Channel:
         waiting: list[Answer] = []
         with ThreadPoolExecutor(ASSOCIATIONS) as pool:
             for start in range(0, len(batches), at_once):
-                if self.stop(datetime.now(UTC)):
+                if start and self.stop(datetime.now(UTC)):  # every turn brings it on
                     break
                 for answers in pool.map(self._send_batch, batches[start : start + at_once]):
                     waiting += [a for a in answers if a.state is PENDING]
@@ -158,7 +181,7 @@ class Channel:
         return False
 
     def _statuses(self, files: Sequence[Due]) -> Iterator[int | ClassRefused]:
-        finished = [File(self.spool.path(each.path), each.sop_class) for each in files]
+        finished = [encoding.file_for(each, self.wish, self.spool) for each in files]
         reply = PROBE if self.probing else sender.REPLY
         return sender.send(finished, self.destination, self.calling_ae_title, reply)
 
@@ -181,7 +204,9 @@ class Channel:
         self._note(job, answers)
 
     def _note(self, job: Job, answers: Sequence[Answer]) -> None:
+        crashpoint("send.answered")
         bookkeeping.note_answers(self.books, job.id, self.destination.name, answers, datetime.now(UTC))
+        crashpoint("send.recorded")
 
     def _note_away(self, why: str, now: datetime) -> None:
         self.away = why

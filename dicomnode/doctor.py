@@ -2,19 +2,23 @@
 
 import os
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pynetdicom.sop_class import Verification
 
-from dicomnode import bookkeeping, sender
+from dicomnode import bookkeeping, sender, tls
 from dicomnode.bookkeeping import BooksAway, BooksOutdated
-from dicomnode.config import Destination, Settings
+from dicomnode.config import ConfigError, Destination, Settings, Tls
 from dicomnode.sender import Unreachable, web
 from inference import weights
 from inference.weights import WeightsError
 
+EXPIRY_WARNING = 30  # days
+TLS_PATIENCE = 5.0  # seconds
 ROOM = 5 * 1024**3  # bytes; about twenty studies with their maps
 
 
@@ -35,6 +39,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _weights(settings)
     yield _sources(settings)
     yield _port(settings)
+    if settings.listen.tls.certificate:
+        yield _tls(settings.listen.tls, datetime.now(UTC))
     yield from _destinations(settings)
 
 
@@ -101,15 +107,39 @@ def _port(settings: Settings) -> Finding:
     return Finding("port", f"{address[1]} is free: the listener is not running")
 
 
+def _tls(files: Tls, now: datetime) -> Finding:
+    renew = "put a renewed certificate in its place and restart the listener"
+    try:
+        ends = tls.ends_at(files)
+    except ConfigError as error:
+        return Finding("tls", str(error), "mend the paths in [listen] tls, or who may read the files")
+    except ssl.SSLCertVerificationError as error:
+        return Finding("tls", f"senders refuse {files.certificate}: {error.verify_message}", renew)
+    left = (ends - now).days
+    words = f"{files.certificate} is good until {ends:%Y-%m-%d} ({left} days)"
+    who = f"senders must show one by {files.client_ca}" if files.client_ca else "any sender may connect; see client_ca"
+    return Finding("tls", f"{words}; {who}", renew if left < EXPIRY_WARNING else "")
+
+
 def _answers(settings: Settings) -> bool:
     """True where the program on our port speaks DICOM under our AE title, even if it rejects us."""
     host = "127.0.0.1" if settings.listen.host == "0.0.0.0" else settings.listen.host
+    if settings.listen.tls.certificate:
+        return _shows_our_certificate(host, settings.listen.port, settings.listen.tls)
     us = Destination("self", settings.node.ae_title, host, settings.listen.port)
     try:
         sender.associate(us, settings.node.ae_title, [Verification]).release()
     except Unreachable as answer:
         return "register it there" in str(answer)
     return True
+
+
+def _shows_our_certificate(host: str, port: int, files: Tls) -> bool:
+    try:
+        shown = ssl.get_server_certificate((host, port), timeout=TLS_PATIENCE)
+        return "".join(shown.split()) in "".join(Path(files.certificate).read_text().split())
+    except OSError:
+        return False
 
 
 def _destinations(settings: Settings) -> Iterator[Finding]:

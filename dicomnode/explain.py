@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from dicomnode import bookkeeping
-from dicomnode.bookkeeping import Books, History, StudyStory
-from dicomnode.jobs import DeliveryState, SeriesState, State
+from dicomnode.bookkeeping import Books, History, Job, StudyStory
+from dicomnode.jobs import NO_MAPS, DeliveryState, SeriesState, State
 
 # What a person can do about a reason code; a code that is not here explains itself in its sentence.
 ADVICE: dict[str, str] = {
@@ -28,13 +28,14 @@ ADVICE: dict[str, str] = {
 LOST = (DeliveryState.REFUSED, DeliveryState.DEAD)
 
 
-def tell(books: Books, key: str) -> Iterator[str]:
+def tell(books: Books, key: str, now: datetime | None = None) -> Iterator[str]:
     """The lines of `dicomnode explain KEY`; none where the books know nothing of the key."""
+    silent = {job.id: since for job, since in bookkeeping.stalled(books, now or datetime.now(UTC))}
     for uid in bookkeeping.find_studies(books, key):
-        yield from _lines(bookkeeping.story(books, uid))
+        yield from _lines(bookkeeping.story(books, uid), silent)
 
 
-def _lines(story: StudyStory) -> Iterator[str]:
+def _lines(story: StudyStory, silent: dict[str, datetime]) -> Iterator[str]:
     yield f"Study {story.study.study_instance_uid}"
     yield f"  Accession number {story.study.accession_number or '(none)'}, lane {story.study.lane}"
     for series in story.series:
@@ -43,8 +44,11 @@ def _lines(story: StudyStory) -> Iterator[str]:
         yield f"    {count} instances, {_clock(first)} to {_clock(last)}"
         yield f"    {series.state}: {_reason(series.reason_code, series.reason or 'waiting for the rest')}"
     for job in story.jobs:
-        yield f"  Job {job.id}, route {job.route}, revision {job.revision}, attempt {job.attempts}"
+        what = "Page for want of maps" if job.route == NO_MAPS else f"Job {job.id}, route {job.route}"
+        yield f"  {what}, revision {job.revision}, attempt {job.attempts}"
         yield f"    {job.state}: {_reason(job.reason_code, job.reason or 'waiting for a worker')}"
+        if job.id in silent:
+            yield f"    {_stalled(job, silent[job.id])}"
         for of, destination, state, status, count in story.deliveries:
             if of == job.id:
                 yield f"    {destination}: {count} files {state}{f' ({status})' if status else ''}"
@@ -62,6 +66,8 @@ def _door_to_map(story: StudyStory) -> Iterator[str]:
     """Last slice received to last file confirmed, for jobs that are done."""
     for job in story.jobs:
         ended = [row.at for row in story.history if row.subject_id == job.id and row.after == State.DONE]
+        if job.route == NO_MAPS:
+            continue
         received = [story.instances[s.series_instance_uid][2] for s in story.series if s.state == SeriesState.SELECTED]
         if ended and received:
             yield f"  From the last slice to the last confirmation: {(ended[-1] - max(received)).total_seconds():.2f} s"
@@ -86,6 +92,11 @@ def state_of_the_node(books: Books, now: datetime) -> Iterator[str]:
     """The lines of `dicomnode status`."""
     for name, states in bookkeeping.counts(books).items():
         yield f"{name:11s} " + (", ".join(f"{n} {state}" for state, n in sorted(states.items())) or "none")
+    for lane, count, since in bookkeeping.queued(books):
+        waited = (now - since).total_seconds()
+        yield f"waiting     {count} {lane}, the first since {_clock(since)} ({waited:.0f} s)"
+    for silent, last_sign in bookkeeping.stalled(books, now):
+        yield f"stalled     job {silent.id}, {_stalled(silent, last_sign)}"
     for series in bookkeeping.receiving(books)[:3]:
         waited = (now - series.last_received_at).total_seconds()
         yield f"receiving   {series.series_instance_uid}: {len(series.instances)} instances, quiet for {waited:.0f} s"
@@ -93,14 +104,18 @@ def state_of_the_node(books: Books, now: datetime) -> Iterator[str]:
         reason = _reason(job.reason_code, job.reason or "waiting for a worker")
         yield f"job         {job.id} {accession or '(no accession number)'} {job.state}: {reason}"
     for absence in bookkeeping.absences(books):
-        since = f"{_clock(absence.since)}, {absence.attempts} tries, the next at {_clock(absence.until)}"
-        yield f"away        {absence.destination} since {since}: {absence.why}"
+        tries = f"{_clock(absence.since)}, {absence.attempts} tries, the next at {_clock(absence.until)}"
+        yield f"away        {absence.destination} since {tries}: {absence.why}"
     for ae_title, count, asked in bookkeeping.unanswered(books):
         yield f"commitment  {ae_title} waits for {count} Storage Commitment reports since {_clock(asked)}"
     for subject in ("association", "instance"):
         for code, why, count, last in bookkeeping.refusals(books, subject, now - timedelta(days=1)):
             advice = f"; {ADVICE[code]}" if code in ADVICE and ADVICE[code] not in why else ""
             yield f"refused     {count} x {subject}, last {_clock(last)}: {code}: {why}{advice}"
+
+
+def _stalled(job: Job, since: datetime) -> str:
+    return f"stalled since {_clock(since)}: worker {job.lease_owner} gives no sign; the sweep hands the job to another"
 
 
 def _subject(row: History) -> str:

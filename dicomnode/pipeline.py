@@ -1,6 +1,7 @@
 """One study, from the spool to finished DICOM files. START HERE."""
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -10,11 +11,13 @@ from itertools import islice
 
 from pydicom import dcmread
 
-from dicomnode import __version__, bookkeeping, eligibility, writer
+from dicomnode import __version__, bookkeeping, eligibility, ladder, pages, writer
 from dicomnode.bookkeeping import ACTOR, Books, Job, Result
 from dicomnode.config import Settings
+from dicomnode.crashpoints import crashpoint
+from dicomnode.jobs import NO_MAPS
 from dicomnode.spool import Spool
-from dicomnode.writer import Rendered, Study
+from dicomnode.writer import Rendered, Replaced, Study, page
 from inference import predict, preprocess, quality, volume, weights
 from inference.engine import Engine, load_engine
 from inference.weights import Manifest
@@ -22,11 +25,16 @@ from inference.weights import Manifest
 BATCH = 32  # files that share one directory fsync and one transaction
 
 
-def run(job: Job, settings: Settings, books: Books, spool: Spool) -> int:
+def run(
+    job: Job, settings: Settings, books: Books, spool: Spool, wake_deliver: Callable[[], None] = lambda: None
+) -> int:
     """Compute one job; the number of files that now lie in the spool, recorded and ready to send.
 
+    wake_deliver: called when more files are ready, so that they are sent while the rest is written.
     Raises inference.refusal.Refused where the images turn out not to be for us.
     """
+    if job.route == NO_MAPS:
+        return keep_page(job, settings, books, spool)
     manifest, generator = engine(settings)
     eligibility.judge_weights(manifest, settings)
     slices = [dcmread(spool.path(instance.path)) for instance in bookkeeping.inputs(books, job.id)]
@@ -34,6 +42,7 @@ def run(job: Job, settings: Settings, books: Books, spool: Spool) -> int:
     prepared = preprocess.prepare(head)
     warnings = quality.judge(head, prepared)
     maps = predict.predict(head, prepared, generator)
+    crashpoint("process.computed")
     study = Study(
         source=[slices[i] for i in head.order],
         volume=head,
@@ -47,22 +56,50 @@ def run(job: Job, settings: Settings, books: Books, spool: Spool) -> int:
         device_serial_number=settings.node.ae_title,
         simulated_input=any(ds.get("SyntheticData") == "YES" for ds in slices),
         warnings=(*job.warnings.splitlines(), *warnings),
+        replaced=_replaced(job, settings, books),
     )
-    return keep(study, job, settings, books, spool)
+    return keep(study, job, settings, books, spool, wake_deliver)
 
 
-def keep(study: Study, job: Job, settings: Settings, books: Books, spool: Spool) -> int:
+def _replaced(job: Job, settings: Settings, books: Books) -> tuple[Replaced, ...]:
+    """What the destinations that take rejection notes hold of what this job replaces."""
+    names = [d.name for d in settings.destination if d.rejection_note]
+    sent = bookkeeping.replaced(books, job, names)
+    return tuple(Replaced(r.sop_class, r.sop_instance_uid, r.series_instance_uid) for r in sent)
+
+
+def keep(
+    study: Study, job: Job, settings: Settings, books: Books, spool: Spool, wake_deliver: Callable[[], None]
+) -> int:
     """Write what a resumed job does not have yet; every file is durable before the books know it."""
     have = {(r.kind, r.map, r.index) for r in bookkeeping.results(books, job.id)}
-    destinations = [(d.name, frozenset(d.objects)) for d in settings.destination]
-    kinds = frozenset(writer.ALWAYS).union(*(wanted for _, wanted in destinations))
+    destinations = [(d.name, d.kinds) for d in settings.destination]
+    kinds = frozenset(writer.ALWAYS).union(
+        *(wanted for _, wanted in destinations), ladder.stand_ins(books, settings.destination)
+    )
     objects = writer.write(study, lambda kind, name, index: (kind, name, index) not in have, kinds)
     save = partial(_save, job.id, spool)
     with ThreadPoolExecutor(1) as saving:  # while one object is saved, the next is rendered
         while rows := list(saving.map(save, islice(objects, BATCH))):
             spool.settle(job.id)
             bookkeeping.note_results(books, ACTOR, rows, destinations, datetime.now(UTC))
+            crashpoint("write.recorded")
+            wake_deliver()
     return len(writer.plan(study, kinds))
+
+
+def keep_page(job: Job, settings: Settings, books: Books, spool: Spool) -> int:
+    """Write the page that says why there are no maps; 1, the number of files."""
+    if bookkeeping.results(books, job.id):
+        return 1  # a resumed job has it
+    refusal = pages.reason(books, job)
+    paths = [spool.path(instance.path) for instance in bookkeeping.inputs(books, job.id)]
+    source = [dcmread(path, stop_before_pixels=True) for path in paths]
+    said = page.Refusal(source, refusal.code, refusal.reason, job.created_at, __version__, settings.node.ae_title)
+    row = _save(job.id, spool, Rendered(page.KIND, page.NAME, 0, page.write(said)))
+    spool.settle(job.id)
+    bookkeeping.note_results(books, ACTOR, [row], pages.wanted(settings.destination), datetime.now(UTC))
+    return 1
 
 
 def _save(job_id: str, spool: Spool, rendered: Rendered) -> Result:

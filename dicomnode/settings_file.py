@@ -33,6 +33,10 @@ data_path = "direct"
 keep_free_gib = 1.0
 # MiB of the largest instance that is taken; what is larger is answered 0xA700.
 largest_instance_mib = 4096
+# TLS in place of plain DICOM (PS3.15, BCP 195 profile: 1.2 at least; DICOM's port for it is 2762). PEM files, relative
+# to this one: certificate (with its chain), key (unencrypted, readable by this account only) and, where senders must
+# show certificates of their own, client_ca, which has signed them. `dicomnode doctor` warns 30 days before the end.
+tls = {{ certificate = "", key = "", client_ca = "" }}
 
 # Who may send: AE title and address together; everyone else is rejected at the door and `dicomnode status` says so.
 # addresses: IP addresses or networks (192.0.2.0/24). lane: "stroke" is never computed behind "routine".
@@ -68,9 +72,20 @@ threads = 0
 
 # Where results go. objects: "sc" colour secondary captures, one for each slice and map; "pm" parametric maps. On
 # request: "ct" 16 bit images in physical units, filed as derived CT; "seg" segmentations of low flow and late tissue;
-# "mosaic" one page with all maps and volumes. Regions and volumes are estimates, not for treatment selection.
+# "mosaic" one page with all maps and volumes; "pdf" that page as a document; "sr" a structured report of the volumes
+# (TID 1500, Comprehensive 3D SR) that refers to "seg", "sr-comprehensive" the same for peers that know no newer class.
+# Regions and volumes are estimates, not for treatment selection.
 # stow_url: the DICOMweb address (https://pacs/dicom-web) where STOW-RS is wanted in place of C-STORE; ae_title, host
 # and port may then be left out. The environment variable DICOMNODE_AUTHORIZATION_<NAME> holds its Authorization header.
+# transfer_syntax: "explicit" sends uncompressed; "rle" and "jpeg-ls" compress captures and derived CT without loss, and
+# go uncompressed where the PACS does not take them. Implicit VR Little Endian is always offered.
+# character_set: "unicode" (ISO_IR 192), or "source" for a PACS that knows only the set of its own scanners.
+# capture_modality: what captures say they are: "OT", or "SC" or "CT" where a viewer hides OT.
+# stand_ins: what may take the place of an object that the PACS refuses, besides captures: "mosaic" for "seg", "sr" and
+# "pdf"; "ct" for "pm", if derived CT images in the study are no trouble for hanging protocols and billing.
+# refusal_page: a study whose head CT could not be used gets one page that says why; silence is easily read as normal.
+# rejection_note: a key object that takes back what a new revision replaces (IHE IOCM); true only where the PACS hides
+# what such notes name, because others show them as key images.
 # required: a job is DONE only when every required destination holds its results.
 # confirm: how we know that it does. "commitment" is DICOM Storage Commitment (its report may come to our listener, so
 # the PACS must know our address and port); "query" is C-FIND; "status" trusts the C-STORE response. "auto" takes the
@@ -85,6 +100,12 @@ host = "{host}"
 port = {port}
 stow_url = ""
 objects = ["sc", "pm"]
+transfer_syntax = "explicit"
+character_set = "unicode"
+capture_modality = "OT"
+stand_ins = ["mosaic"]
+refusal_page = true
+rejection_note = false
 required = true
 confirm = "auto"
 """

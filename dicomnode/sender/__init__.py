@@ -28,10 +28,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A finished DICOM file."""
+    """A finished DICOM file; plain: the same uncompressed, for a peer that does not take it as it is."""
 
     path: Path
     sop_class: str
+    plain: Path | None = None
 
 
 def send(
@@ -48,7 +49,8 @@ def send(
     kinds = list(dict.fromkeys(kind for file in files for kind in _kinds(file)))
     with StoreAssociation(destination, calling_ae_title, kinds, reply) as assoc:
         for file in files:
-            yield assoc.store(file.path)
+            status = assoc.store(file.path)
+            yield assoc.store(file.plain) if isinstance(status, ClassRefused) and file.plain else status
 
 
 def _kinds(file: File) -> Iterator[tuple[str, str]]:
@@ -56,10 +58,13 @@ def _kinds(file: File) -> Iterator[tuple[str, str]]:
 
     Each is proposed by itself: a peer that may choose among several chooses one that the file is not in.
     """
-    try:
-        syntax = UID(part10.meta(file.path).transfer_syntax)
-    except (OSError, InvalidDicomError):
-        syntax = ExplicitVRLittleEndian  # its own turn tells what is wrong with it
-    yield file.sop_class, str(syntax)
-    if not syntax.is_compressed:
-        yield file.sop_class, str(ImplicitVRLittleEndian)
+    for path in (file.path, file.plain):
+        if path is None:
+            continue
+        try:
+            syntax = UID(part10.meta(path).transfer_syntax)
+        except (OSError, InvalidDicomError):
+            syntax = ExplicitVRLittleEndian  # its own turn tells what is wrong with it
+        yield file.sop_class, str(syntax)
+        if not syntax.is_compressed:
+            yield file.sop_class, str(ImplicitVRLittleEndian)

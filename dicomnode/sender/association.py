@@ -22,6 +22,7 @@ from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
 
 from dicomnode.config import Destination
+from dicomnode.crashpoints import crashpoint
 from dicomnode.sender import part10
 from dicomnode.sender.part10 import Meta
 from dicomnode.sender.peers import (
@@ -127,8 +128,10 @@ class StoreAssociation:
         try:
             command = _store_request(meta, self._message_id)
             self._socket.sendall(b"".join(_pdus(command, context, COMMAND, self._fragment, ends=True)))
+            crashpoint("send.begun")
             for block, ends in _blocks(data_set, self._fragment):
                 self._socket.sendall(b"".join(_pdus(block, context, 0, self._fragment, ends=ends)))
+            crashpoint("send.sent")
             return self._answer()
         except TimeoutError as error:
             late = f"{words(self._destination)} did not answer a C-STORE request within {self._reply:.0f} s"

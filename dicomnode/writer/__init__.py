@@ -6,11 +6,11 @@ from itertools import groupby
 
 from pydicom import Dataset
 
-from dicomnode.writer import derived_ct, mosaic, parametric_map, secondary_capture, segmentation
-from dicomnode.writer.study import Study, result_uid
+from dicomnode.writer import derived_ct, mosaic, note, parametric_map, pdf, report, secondary_capture, segmentation
+from dicomnode.writer.study import Replaced, Study, result_uid
 from inference.maps import PerfusionMap
 
-__all__ = ["ALWAYS", "OBJECTS", "Kind", "Rendered", "Study", "plan", "result_uid", "write"]
+__all__ = ["ALWAYS", "OBJECTS", "Kind", "Rendered", "Replaced", "Study", "plan", "result_uid", "write"]
 
 ALWAYS = ("sc", "pm")  # made for every job, so that a destination may ask for them later
 
@@ -62,12 +62,20 @@ def _per_map(render: Callable[[Study, PerfusionMap], Dataset], possible: Callabl
     return Kind(plan, lambda study, name, indices: (render(study, study.map_named(name)) for _ in indices))
 
 
-OBJECTS: dict[str, Kind] = {  # by the names that `objects` of a destination uses, in the order of writing
+def _report(kind: str) -> Kind:
+    """The structured report, as one of its classes."""
+    return Kind(report.plan, lambda study, name, indices: (report.write(study, kind) for _ in indices))
+
+
+OBJECTS: dict[str, Kind] = {  # by the names that a destination uses, in the order of writing
     "sc": _per_slice(secondary_capture.write),
     "pm": _per_map(parametric_map.write, parametric_map.possible),
     "ct": _per_slice(derived_ct.write, derived_ct.possible),
     "seg": Kind(segmentation.plan, lambda study, name, indices: (segmentation.write(study, name) for _ in indices)),
     "mosaic": Kind(mosaic.plan, lambda study, name, indices: (mosaic.write(study) for _ in indices)),
+    **{kind: _report(kind) for kind in report.CLASSES},
+    "pdf": Kind(pdf.plan, lambda study, name, indices: (pdf.write(study) for _ in indices)),
+    "note": Kind(note.plan, lambda study, name, indices: (note.write(study) for _ in indices)),
 }
 
 

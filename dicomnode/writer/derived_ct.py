@@ -77,8 +77,9 @@ def _scale(ds: Dataset, study: Study, kind: MapKind) -> None:
     slope = kind.ceiling / STEPS
     (ds.RescaleSlope,) = common.decimals([slope])
     ds.RescaleIntercept, ds.RescaleType = 0, "US"  # unspecified: the modality has no word for the unit
-    ds.WindowCenter, ds.WindowWidth = kind.ceiling / 2, kind.ceiling
-    ds.VOILUTFunction = "LINEAR_EXACT"  # LINEAR with a width of 4 would reach white at 3
+    # LINEAR from 0 to the ceiling (PS3.3 C.11.2.1.2.1). Not LINEAR_EXACT: OHIF up to 3.13.2 shows nothing at all of an
+    # image that has a VOI LUT Function.
+    ds.WindowCenter, ds.WindowWidth = kind.ceiling / 2 + 0.5, kind.ceiling + 1
     ds.WindowCenterWidthExplanation = common.extent(study, kind) or "low to high"
     ds.RealWorldValueMappingSequence = [
         RealWorldValueMapping(

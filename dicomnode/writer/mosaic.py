@@ -47,7 +47,7 @@ def write(study: Study) -> Dataset:
     shown = levels(study)
     ds.SourceImageSequence = [plane.reference(study.source[index], same_grid=False) for index in shown]
     capture.describe(ds)
-    capture.set_pixels(ds, _page(study, shown))
+    capture.set_pixels(ds, page(study, shown))
     return common.finish(ds, SecondaryCaptureImageStorage, study.uid("mosaic", NAME, 0), study.software_version)
 
 
@@ -62,8 +62,8 @@ def levels(study: Study) -> list[int]:
     return [inside[place] for place in sorted(places)]
 
 
-def _page(study: Study, shown: list[int]) -> np.ndarray:
-    """RGB (rows, columns, 3) uint8."""
+def page(study: Study, shown: list[int]) -> np.ndarray:
+    """The page in RGB, (rows, columns, 3) uint8; shown: the slices, from the feet to the head."""
     columns = max(1 + len(study.maps), NARROWEST)
     page = np.zeros((HEAD + len(shown) * TILE + FOOT, columns * TILE, 3), np.uint8)
     crop = _crop(study)

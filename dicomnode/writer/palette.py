@@ -26,6 +26,7 @@ def _table() -> np.ndarray:
 
 
 RAINBOW = _table()  # (256, 3) RGB; row 0 is the value 0, row 255 the ceiling and everything above it
+_AFTER_BLACK = np.concatenate([np.zeros((1, 3), np.uint8), RAINBOW])
 
 
 def colour(values: np.ndarray, ceiling: float, brain: np.ndarray) -> np.ndarray:
@@ -33,7 +34,6 @@ def colour(values: np.ndarray, ceiling: float, brain: np.ndarray) -> np.ndarray:
 
     values: (rows, columns) in the unit of the kind; brain: (rows, columns) bool.
     """
-    rgb = np.zeros((*values.shape, 3), np.uint8)
-    level = np.clip(values[brain] * np.float32(255.0 / ceiling) + np.float32(0.5), 0, 255).astype(np.uint8)
-    rgb[brain] = RAINBOW[level]
+    level = np.clip(values * np.float32(255.0 / ceiling) + np.float32(0.5), 0, 255).astype(np.uint16)
+    rgb: np.ndarray = _AFTER_BLACK.take((level + 1) * brain, axis=0)  # a table for every pixel: no mask is as fast
     return rgb

@@ -32,7 +32,7 @@ def write(study: Study, perfusion_map: PerfusionMap, indices: Sequence[int]) -> 
     for index in indices:
         rgb = enlarged(colour(perfusion_map.values[index], kind.ceiling, brain[index]), factor)
         overlay(not brain[index].any()).onto(rgb)
-        ds = deepcopy(template)
+        ds = deepcopy(template)  # shared elements would change in all captures when one is changed
         ds.InstanceNumber = index + 1
         plane.lay(ds, study.source[index], factor)
         ds.SourceImageSequence = [plane.reference(study.source[index], same_grid=factor == 1)]

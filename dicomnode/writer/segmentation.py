@@ -15,7 +15,7 @@ from highdicom.color import CIELabColor
 from highdicom.seg import Segmentation, SegmentDescription
 from pydicom import Dataset
 from pydicom.pixels.utils import pack_bits
-from pydicom.uid import SegmentationStorage
+from pydicom.uid import UID, SegmentationStorage
 
 from dicomnode import MANUFACTURER, MODEL_NAME
 from dicomnode.writer import codes, common, multiframe
@@ -57,14 +57,20 @@ def _regions(study: Study, name: str) -> list[Region]:
     """The regions of a series that hold a voxel, the larger before what lies within it."""
     if study.regions is None:
         return []
-    found = {"regions": _core_and_late, "Tmax": _bands}[name](study, study.regions)
+    found = {"regions": core_and_late, "Tmax": _bands}[name](study, study.regions)
     return [region for region in found if region.where.any()]
 
 
-def _core_and_late(study: Study, found: regions.Regions) -> Iterator[Region]:
+def core_and_late(study: Study, found: regions.Regions) -> list[Region]:
+    """Late tissue and the core within it, with or without voxels."""
     late = f"Tmax > {regions.HYPOPERFUSED:g} s"
-    yield Region(late, found.hypoperfused, 0.7)
-    yield Region(f"low CBF, < {regions.CORE * 100:g} % and {late}", found.core, 0.2)
+    low = f"low CBF, < {regions.CORE * 100:g} % and {late}"
+    return [Region(late, found.hypoperfused, 0.7), Region(low, found.core, 0.2)]
+
+
+def tracking_uid(study: Study, name: str, region: Region) -> UID:
+    """By which a segment and the numbers of a report are known to be of the same region."""
+    return study.uid("seg", name, f"tracking {region.label}")
 
 
 def _bands(study: Study, found: regions.Regions) -> Iterator[Region]:
@@ -104,7 +110,7 @@ def _segment(study: Study, name: str, number: int, region: Region) -> SegmentDes
         segmented_property_type=codes.PERFUSION,
         algorithm_type="AUTOMATIC",
         algorithm_identification=_algorithm(study),
-        tracking_uid=study.uid("seg", name, f"tracking {region.label}"),
+        tracking_uid=tracking_uid(study, name, region),
         tracking_id=f"SYNTHETIC {region.label}",
         anatomic_regions=[codes.BRAIN],
         display_color=CIELabColor.from_rgb(*(int(v) for v in RAINBOW[round(region.level * 255)])),

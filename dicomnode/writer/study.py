@@ -20,6 +20,15 @@ from inference.weights import Manifest
 _RESULTS = UUID("558f3367-a782-495e-a472-b8c0d20757f2")  # the fixed namespace of design.md contract 3: never change it
 
 
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """An instance sent before, in whose place this job's results come."""
+
+    sop_class: str
+    sop_instance_uid: str
+    series_instance_uid: str
+
+
 @dataclass(frozen=True, eq=False)
 class Study:
     """Everything the writer needs of one finished job.
@@ -32,6 +41,7 @@ class Study:
     software_version, device_serial_number: of this node.
     simulated_input: the source itself is a virtual patient.
     warnings: short sentences burned into every capture ("INCOMPLETE SERIES").
+    replaced: what destinations hold of earlier revisions, or of a page that said there were no maps.
     """
 
     source: Sequence[Dataset]
@@ -46,6 +56,7 @@ class Study:
     device_serial_number: str
     simulated_input: bool = False
     warnings: tuple[str, ...] = ()
+    replaced: tuple[Replaced, ...] = ()
 
     def __post_init__(self) -> None:
         if self.created_at.tzinfo is None:

@@ -12,8 +12,8 @@ from tests import phantom
 from tests.dicomnode.test_bookkeeping import order, result, series_of
 
 
-def finished_job(books: Books, spool: Spool, now: datetime) -> str:
-    """A job in SENDING whose three captures lie in the spool, to be sent to "pacs"."""
+def finished_job(books: Books, spool: Spool, now: datetime, state: State = State.SENDING) -> str:
+    """A job in SENDING, or still in PROCESSING, whose three captures lie in the spool, to be sent to "pacs"."""
     series_of(books, now)
     opened = bookkeeping.open_job(books, order(books), now, now)
     assert opened is not None
@@ -29,7 +29,8 @@ def finished_job(books: Books, spool: Spool, now: datetime) -> str:
         ds.save_as(spool.path(row.path), enforce_file_format=True)
         rows.append(row)
     bookkeeping.note_results(books, ACTOR, rows, [("pacs", frozenset({"sc", "pm"}))], now)
-    bookkeeping.advance(books, opened, ACTOR, State.SENDING, "3 files written", now)
+    if state is State.SENDING:
+        bookkeeping.advance(books, opened, ACTOR, state, "3 files written", now)
     return opened
 
 

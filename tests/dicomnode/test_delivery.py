@@ -309,7 +309,7 @@ def test_an_hour_away_is_at_most_a_minute_and_a_half_between_two_tries(books: Bo
 
 
 def test_a_routine_job_makes_room_for_a_stroke(job_id, settings, books: Books, spool: Spool, now, monkeypatch):
-    waits = iter([False, True, True])
+    waits = iter([True])  # asked after every batch, so that each turn brings the job on
     monkeypatch.setattr(bookkeeping, "stroke_waits", lambda *_: next(waits))
     monkeypatch.setattr(delivery, "BATCH", 1)
     monkeypatch.setattr(delivery, "ASSOCIATIONS", 1)
@@ -332,3 +332,29 @@ def test_strokes_are_offered_to_the_senders_first(job_id, books: Books, now):
     assert not bookkeeping.stroke_waits(books, ["another"], later)
     bookkeeping.claim_sending(books, job_id, ACTOR, later)
     assert not bookkeeping.stroke_waits(books, ["pacs"], later)
+
+
+def test_finished_files_are_sent_while_the_rest_is_written(settings, books: Books, spool: Spool, now: datetime):
+    job_id = finished_job(books, spool, now, State.PROCESSING)
+    with Pacs(finds=True).running() as pacs:
+        object.__setattr__(settings, "destination", (pacs.destination(),))
+        for _ in range(2):  # a message may come twice
+            assert bookkeeping.claim_sending(books, job_id, ACTOR, now) is None
+            job = bookkeeping.being_written(books, job_id)
+            assert job is not None
+            delivery.run(job, settings, books, spool)
+        assert pacs.requests == 3
+        assert told(books) == [("pacs", "CONFIRMED", "confirmed by C-FIND", 3)]
+        job = bookkeeping.get_job(books, job_id)
+        assert (job.state, job.lease_owner) == (State.PROCESSING, ACTOR)  # the writer goes on undisturbed
+        bookkeeping.advance(books, job_id, ACTOR, State.SENDING, "3 files written", now)
+        assert deliver(job_id, settings, books, spool, now) is State.DONE
+        assert pacs.requests == 3
+
+
+def test_a_file_that_is_taken_is_due_for_nobody_else_until_its_time_is_over(books: Books, spool: Spool, now: datetime):
+    job_id = finished_job(books, spool, now, State.PROCESSING)
+    assert len(bookkeeping.take(books, job_id, "pacs", now)) == 3
+    assert bookkeeping.take(books, job_id, "pacs", now) == []
+    assert bookkeeping.due(books, job_id, "pacs", now + 29 * SECOND) == []
+    assert len(bookkeeping.take(books, job_id, "pacs", now + 30 * SECOND)) == 3  # whoever took them has died

@@ -62,6 +62,23 @@ def test_status_shows_what_waits_and_what_was_refused_at_the_door(books: Books, 
     assert "add the sender to node.toml" in text
 
 
+def test_a_job_that_waits_or_whose_worker_is_silent_is_told_with_the_moment(books: Books, now: datetime):
+    series_of(books, now)
+    job_id = bookkeeping.open_job(books, order(books), now, now)
+    assert job_id is not None
+    text = "\n".join(explain.state_of_the_node(books, now + 40 * SECOND))
+    assert "waiting     1 stroke, the first since 09:00:00.000 (40 s)" in text
+    bookkeeping.claim(books, job_id, "north:7", now + 50 * SECOND)
+    assert bookkeeping.heartbeat(books, job_id, "north:7", now + 55 * SECOND)
+    for moment, silent in ((now + 74 * SECOND, False), (now + 76 * SECOND, True)):
+        for text in (
+            "\n".join(explain.state_of_the_node(books, moment)),
+            "\n".join(explain.tell(books, job_id, moment)),
+        ):
+            assert ("stalled since 09:00:55.000: worker north:7 gives no sign" in text) is silent
+            assert "waiting  " not in text
+
+
 @pytest.mark.parametrize("code", [code for code, _ in eligibility.RULES])
 def test_every_refusal_by_header_is_told_apart_from_the_others(code):
     assert code == code.lower()

@@ -1,7 +1,10 @@
 """dicomnode.sender over real associations with a PACS that remembers, and that can be told to misbehave."""
 
+import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,9 +26,12 @@ from pydicom.uid import (
 
 from dicomnode import sender
 from dicomnode.config import Destination
+from dicomnode.demo import free_port
 from dicomnode.sender import ClassRefused, File, NotAdmitted, Stalled, Status, Unreachable, association, part10
 from tests import phantom
 from tests.pacs import HangUp, Pacs, swallowing
+from tests.tools import program
+from tests.walks.node import wait_for
 
 
 @pytest.fixture
@@ -250,3 +256,46 @@ def test_what_was_answered_before_the_peer_hung_up_stands(files):
 def test_every_status_is_handed_on_as_it_is(files, status):
     with Pacs(answer=lambda n: status).running() as pacs:
         assert send(files[:1], pacs) == [status]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_ten_thousand_sends_on_a_busy_machine_and_none_stalls(tmp_path: Path):
+    """Twice as many busy loops as cores; each file is answered within 5 s of the one before."""
+    made = [File(path, SecondaryCaptureImageStorage) for path in _captures(tmp_path, 100)]
+    port, busy = free_port(), [sys.executable, "-c", "while True: pass"]
+    receiving = [program("storescp"), "-q", "-aet", "PACS", "--ignore", str(port)]
+    environment = {**os.environ, "TCP_NODELAY": "1"}
+    commands = [receiving, *[busy] * (2 * (os.cpu_count() or 1))]
+    running = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for command in commands]
+    longest, sent = 0.0, 0
+    try:
+        wait_for(lambda: _listens(port), "storescp")
+        destination = Destination("pacs", "PACS", "127.0.0.1", port)
+        for _ in range(100):
+            before = time.monotonic()
+            for status in sender.send(made, destination, "DICOMNODE"):
+                now = time.monotonic()
+                longest, before, sent = max(longest, now - before), now, sent + (status == 0x0000)
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    print(f"{sent} files, the longest wait for an answer {longest:.2f} s")
+    assert sent == 10_000
+    assert longest < 5.0
+
+
+def _captures(folder: Path, count: int) -> list[Path]:
+    ds, paths = phantom.head(phantom.even(12), matrix=64)[0], []
+    for n in range(count):
+        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"2.25.4{n:03d}"
+        paths.append(folder / f"{n:03d}.dcm")
+        ds.save_as(paths[-1], enforce_file_format=True)
+    return paths
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

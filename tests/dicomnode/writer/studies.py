@@ -7,8 +7,9 @@ from io import BytesIO
 
 import numpy as np
 from pydicom import Dataset, dcmread
+from pydicom.uid import SecondaryCaptureImageStorage
 
-from dicomnode.writer import Study, write
+from dicomnode.writer import Replaced, Study, write
 from inference import weights
 from inference.maps import KINDS, MapKind, PerfusionMap
 from inference.volume import Volume, from_slices
@@ -18,6 +19,9 @@ MARKS = dict(zip((mark.name for mark in phantom.MARKS), (0.9, 0.45, 0.6), strict
 NORMAL = 0.125  # the rest of the brain
 
 PER_SLICE = ("sc", "ct")  # kinds of object with one for each slice
+IN_SPACE = ("sc", "pm", "ct", "seg")  # kinds that lie in the frame of reference of the source
+DOCUMENTS = ("sr", "sr-comprehensive", "pdf", "note")  # kinds that are no images
+MAPLESS = {"note": "replaced", "mosaic": "summary", "pdf": "summary", "sr": "report", "sr-comprehensive": "report"}
 
 MANIFEST = replace(weights.read(weights.shipped()), name="ncct-virtual", version="1", training_domain="virtual")
 
@@ -75,6 +79,7 @@ def study(source: list[Dataset] | None = None, kinds: Iterable[str] = ("Tmax",),
         "created_at": datetime(2026, 3, 2, 8, 30, tzinfo=UTC),
         "software_version": "0.1.0",
         "device_serial_number": "NODE-1",
+        "replaced": (Replaced(SecondaryCaptureImageStorage, "2.25.7", "2.25.8"),),
     }
     return Study(**given | changes)
 
@@ -105,7 +110,7 @@ def read_back(ds: Dataset) -> Dataset:
 
 def one(of: Study, kind: str = "sc", index: int | None = None, name: str = "Tmax") -> Dataset:
     """One object of a study, read back: the middle slice unless another is named."""
-    name = "summary" if kind == "mosaic" else name
+    name = MAPLESS.get(kind, name)
     at = index if index is not None else len(of.source) // 2 if kind in PER_SLICE else 0
     (rendered,) = write(of, lambda *item: item == (kind, name, at), (kind,))
     return read_back(rendered.dataset)

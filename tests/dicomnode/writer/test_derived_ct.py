@@ -92,7 +92,9 @@ def test_scale_codes_and_window(name, quantity, unit, slope, window):
     (mapping,) = ds.RealWorldValueMappingSequence
     ceiling = KINDS[name].ceiling
     assert (ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType) == (slope, 0, "US")
-    assert (ds.WindowCenter, ds.WindowWidth, ds.VOILUTFunction) == (ceiling / 2, ceiling, "LINEAR_EXACT")
+    assert "VOILUTFunction" not in ds  # OHIF shows nothing of an image that has one
+    assert ds.WindowCenter - 0.5 - (ds.WindowWidth - 1) / 2 == 0  # PS3.3 C.11.2.1.2.1: black from here down
+    assert ds.WindowCenter - 0.5 + (ds.WindowWidth - 1) / 2 == ceiling  # and white from here up
     assert ds.WindowCenterWidthExplanation == window
     assert (mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept) == (slope, 0.0)
     assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == unit
