@@ -2,11 +2,17 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from fcntl import LOCK_EX, flock
+from functools import partial
 from pathlib import Path
+from tempfile import gettempdir
 
 import hypothesis
 import pytest
+from kombu import Connection
+from kombu.exceptions import KombuError
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
@@ -14,13 +20,64 @@ from dicomnode import bookkeeping, config
 from dicomnode.bookkeeping import Books
 from dicomnode.config import Settings
 from dicomnode.spool import Spool
+from dicomnode.tasks import QUEUES
 from tests.tools import missing
 
 hypothesis.settings.register_profile("shared machine", deadline=None)  # a busy neighbour is not a failure
 hypothesis.settings.load_profile("shared machine")
 
 POSTGRESQL = os.environ.get("PERFUSION_TEST_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
+RABBITMQ = os.environ.get("PERFUSION_TEST_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672//")
+REDIS = os.environ.get("PERFUSION_TEST_REDIS", "redis://127.0.0.1:6379/15")
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+
+@contextmanager
+def sqlite(folder: Path) -> Iterator[str]:
+    yield f"sqlite:///{folder}/books.db"
+
+
+@contextmanager
+def postgresql(_: Path) -> Iterator[str]:
+    """An empty database of this process."""
+    name = f"perfusion_test_{os.getpid()}"
+    admin = create_engine(POSTGRESQL, isolation_level="AUTOCOMMIT")
+    try:
+        with admin.connect() as connection:
+            connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+            connection.execute(text(f"CREATE DATABASE {name}"))
+    except OperationalError as error:
+        missing(f"no PostgreSQL at {POSTGRESQL}: {error.orig}")
+    yield POSTGRESQL.rsplit("/", 1)[0] + f"/{name}"
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@contextmanager
+def embedded() -> Iterator[str]:
+    yield ""
+
+
+@contextmanager
+def served(url: str) -> Iterator[str]:
+    """A broker that all test processes share: one at a time, and emptied before and after."""
+    with (Path(gettempdir()) / "perfusion-test-broker.lock").open("w") as lock, Connection(url) as connection:
+        flock(lock, LOCK_EX)
+        try:
+            connection.ensure_connection(max_retries=1, timeout=5)
+        except (OSError, KombuError) as error:
+            missing(f"no broker at {url}: {error}")
+        for end in (False, True):
+            for queue in QUEUES:
+                with suppress(*connection.channel_errors), connection.channel() as channel:  # it may not exist yet
+                    channel.queue_purge(queue)
+            if not end:
+                yield url
+
+
+DATABASES = {"sqlite": sqlite, "postgresql": postgresql}
+BROKERS = {"filesystem": embedded, "rabbitmq": partial(served, RABBITMQ), "redis": partial(served, REDIS)}
 
 
 @pytest.fixture
@@ -46,21 +103,28 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def books_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty database of each shape."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/books.db"
-        return
-    name = f"perfusion_test_{os.getpid()}"
-    admin = create_engine(POSTGRESQL, isolation_level="AUTOCOMMIT")
-    try:
-        with admin.connect() as connection:
-            connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-            connection.execute(text(f"CREATE DATABASE {name}"))
-    except OperationalError as error:
-        missing(f"no PostgreSQL at {POSTGRESQL}: {error.orig}")
-    yield POSTGRESQL.rsplit("/", 1)[0] + f"/{name}"
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
+    with DATABASES[request.param](tmp_path) as url:
+        yield url
+
+
+@pytest.fixture(params=["filesystem", "rabbitmq", pytest.param("redis", marks=pytest.mark.slow)])
+def broker_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty broker of each kind; empty for the embedded one."""
+    with BROKERS[request.param]() as url:
+        yield url
+
+
+@pytest.fixture(params=["embedded", "servers", pytest.param("redis", marks=pytest.mark.slow)])
+def shape(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """URL of empty books and of an empty broker, as node.toml has them: both empty for the embedded default."""
+    books, broker = {"embedded": ("", ""), "servers": ("postgresql", "rabbitmq"), "redis": ("postgresql", "redis")}[
+        request.param
+    ]
+    with ExitStack() as stack:
+        yield (
+            stack.enter_context(DATABASES[books](tmp_path)) if books else "",
+            stack.enter_context(BROKERS[broker]()) if broker else "",
+        )
 
 
 @pytest.fixture

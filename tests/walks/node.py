@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,13 +48,20 @@ class Node:
     books: Books
 
     @classmethod
-    def init(cls, folder: Path, *arguments: str) -> "Node":
-        """`dicomnode init`, and a free port in place of the usual one."""
+    def init(cls, folder: Path, *arguments: str, **urls: str) -> "Node":
+        """`dicomnode init`, and a free port in place of the usual one.
+
+        urls: of `books` and `broker`; without them the node has its embedded ones.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         dicomnode("init", *arguments, cwd=folder)
         path = folder / "node.toml"
         text = path.read_text().replace("port = 11112", f"port = {free_port()}").replace('"0.0.0.0"', '"127.0.0.1"')
+        for section, url in urls.items():
+            text, changed = re.subn(rf'(?ms)(^\[{section}\].*?^url = )""', rf'\1"{url}"', text)
+            assert changed == 1, f"node.toml has no [{section}] url"
         path.write_text(text)
+        dicomnode("migrate", cwd=folder)
         settings = config.load(path)
         return cls(folder, settings, bookkeeping.open_books(settings.books_url))
 
