@@ -1,10 +1,12 @@
 # `make demo` and `make test` do all the set-up they need on a fresh machine, into .venv.
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow test-crash lint clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= demo-out
+# Processes that share the tests, file by file.
+WORKERS ?= 2
 # Real images for tests, where a checkout has them beside it; the tests that want them skip elsewhere.
 export PERFUSION_TEST_DATA ?= $(wildcard $(CURDIR)/../shared/data)
 # Threads that wait must not spin: the machine is shared.
@@ -17,12 +19,16 @@ demo: .venv/.node
 
 test: .venv/.dev lint
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PYTEST_OPTIONS)
+	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST_OPTIONS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='dicomnode/*,inference/*' --fail-under=85
 
 test-slow: .venv/.dev
 	$(BIN)/python -m pytest -m slow --timeout=3600 $(PYTEST_OPTIONS)
+
+# Five hundred kills under load; docs/reliability.md says what is counted.
+test-crash: .venv/.dev
+	$(BIN)/python -m tests.crash $(CRASH_OPTIONS)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -43,7 +49,7 @@ lint: .venv/.dev
 	touch $@
 
 .venv/.dev: .venv/.node
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[training,postgresql,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[training,postgresql,redis,dev]'
 	rm -f $(SHADOWS:%=$(BIN)/%)
 	touch $@
 

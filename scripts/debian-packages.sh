@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the full test suite wants: independent DICOM tools, a real PACS, tracing. Needs root.
-# Everything else comes from PyPI by `make`. Run by .ci/run; a developer runs it once by hand.
+# Installs the Debian packages that the full test suite wants: DICOM tools, a real PACS, a browser, servers, tracing.
+# Needs root. Everything else comes from PyPI by `make`. Run by .ci/run; a developer runs it once by hand.
 set -euo pipefail
 
-packages=(dcmtk dicom3tools orthanc orthanc-dicomweb iproute2 procps bc curl)
+packages=(dcmtk dicom3tools dcm2niix orthanc orthanc-dicomweb orthanc-webviewer chromium fonts-dejavu-core)
+packages+=(postgresql rabbitmq-server iproute2 procps strace bc curl)
 
 missing=()
 for package in "${packages[@]}"; do
