@@ -62,7 +62,12 @@ class Node:
             assert changed == 1, f"node.toml has no [{section}] url"
         path.write_text(text)
         dicomnode("migrate", cwd=folder)
-        settings = config.load(path)
+        return cls.at(folder)
+
+    @classmethod
+    def at(cls, folder: Path) -> "Node":
+        """The node whose node.toml lies there, with the settings it has now."""
+        settings = config.load(folder / "node.toml")
         return cls(folder, settings, bookkeeping.open_books(settings.books_url))
 
     @contextmanager
@@ -134,6 +139,7 @@ class Orthanc:
     http_port: int
     node_port: int = 1
     plugins: tuple[str, ...] = ()
+    overwrites: bool = False
 
     @contextmanager
     def running(self) -> Iterator["Orthanc"]:
@@ -153,6 +159,7 @@ class Orthanc:
             "DicomCheckModalityHost": True,
             "DicomModalities": {"node": ["DICOMNODE", "127.0.0.1", self.node_port]},
             "DefaultEncoding": "Utf8",
+            "OverwriteInstances": self.overwrites,
             "Plugins": list(self.plugins),
         }
         path = self.folder / "orthanc.json"

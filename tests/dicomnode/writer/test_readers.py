@@ -1,4 +1,4 @@
-"""Values and geometry of our images in readers that share no code with the writer: dcm2niix and GDCM.
+"""Values and geometry of our images in readers that share no code with the writer: dcm2niix, GDCM and DCMTK.
 
 SimpleITK and dcmqi are asked in the tests of each object; neither dcm2niix nor GDCM reads segmentations as volumes.
 """
@@ -10,6 +10,7 @@ import gdcm
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from PIL import Image
 from pydicom import dcmread
 
 from dicomnode.writer import write
@@ -84,3 +85,36 @@ def test_gdcm_reads_the_colours_of_captures_but_no_place(tmp_path: Path):
         reader, stored = by_gdcm(path)
         assert np.array_equal(stored.reshape(512, 512, 3), studies.rgb(dcmread(path)))
         assert reader.GetImage().GetOrigin()[2] == 0.0
+
+
+def test_dcmtk_draws_captures(tmp_path: Path):
+    study = studies.study(phantom.head(phantom.even(10, 14.0), matrix=64))
+    for path in save(study, "sc", tmp_path / "sc"):
+        out = path.with_suffix(".ppm")
+        subprocess.run([program("dcm2pnm"), "--write-raw-pnm", str(path), str(out)], check=True)
+        with Image.open(out) as picture:
+            assert np.array_equal(np.asarray(picture), studies.rgb(dcmread(path)))
+
+
+@pytest.mark.parametrize("tilt", [0.0, 9.0])
+def test_dcmtk_reads_values_and_place_of_derived_ct(tmp_path: Path, tilt):
+    study = studies.study(phantom.head(phantom.even(10, 14.0), matrix=64, tilt_degrees=tilt))
+    paths = save(study, "ct", tmp_path / "ct")
+    for path, source, values in zip(paths, study.source, study.maps[0].values, strict=True):
+        said = dumped(path, "RescaleSlope", "RescaleIntercept", "ImagePositionPatient", "ImageOrientationPatient")
+        slope, intercept, position, orientation = said
+        assert position == pytest.approx([float(v) for v in source.ImagePositionPatient], abs=1e-3)
+        assert orientation == pytest.approx([float(v) for v in source.ImageOrientationPatient], abs=1e-6)
+        stored = np.fromfile(path.with_name(f"{path.name}.0.raw"), "<u2").reshape(values.shape)
+        read = stored * slope[0] + intercept[0]
+        assert read[values > 0] == pytest.approx(values[values > 0], abs=CEILING / 40_000 * 1.001)
+
+
+def dumped(path: Path, *keywords: str) -> list[list[float]]:
+    """The numbers of these elements as dcmdump reads them; the pixels it writes beside the file."""
+    elements = [word for keyword in keywords for word in ("--search", keyword)]
+    for options in (["--write-pixel", str(path.parent)], elements):
+        command = [program("dcmdump"), *options, str(path)]
+        said = subprocess.run(command, check=True, capture_output=True, text=True)
+    by_name = {line.split()[-1]: line[line.index("[") + 1 : line.index("]")] for line in said.stdout.splitlines()}
+    return [[float(number) for number in by_name[keyword].split("\\")] for keyword in keywords]
