@@ -10,10 +10,11 @@ from pathlib import Path
 from tempfile import gettempdir
 
 import hypothesis
+import psycopg
 import pytest
 from kombu import Connection
 from kombu.exceptions import KombuError
-from sqlalchemy import create_engine, text
+from sqlalchemy import Pool, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 
 from dicomnode import bookkeeping, config
@@ -30,6 +31,15 @@ POSTGRESQL = os.environ.get("PERFUSION_TEST_POSTGRESQL", "postgresql+psycopg://p
 RABBITMQ = os.environ.get("PERFUSION_TEST_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672//")
 REDIS = os.environ.get("PERFUSION_TEST_REDIS", "redis://127.0.0.1:6379/15")
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+
+_opened: list[psycopg.Connection] = []
+
+
+@event.listens_for(Pool, "connect")
+def _remember(connection: object, _record: object) -> None:
+    if isinstance(connection, psycopg.Connection):
+        _opened.append(connection)
 
 
 @contextmanager
@@ -52,6 +62,8 @@ def postgresql(_: Path) -> Iterator[str]:
     with admin.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     admin.dispose()
+    while _opened:  # a test may leave its engine to the collector, which would complain in the middle of another test
+        _opened.pop().close()
 
 
 @contextmanager
