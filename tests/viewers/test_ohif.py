@@ -103,7 +103,6 @@ def test_control_as_highdicom_orders_frames_every_slice_is_drawn_on_its_opposite
     keep(ohif.page.screenshot(), "ohif-control-order")
 
 
-@pytest.mark.slow
 def test_control_in_seconds_lesion_and_health_have_one_colour(ohif: Ohif, shown: Shown, keep):
     ohif.show_map("CONTROL in seconds")
     held = np.array(ohif.values(probes(shown)))
@@ -115,7 +114,6 @@ def test_control_in_seconds_lesion_and_health_have_one_colour(ohif: Ohif, shown:
     keep(ohif.page.screenshot(), "ohif-control-seconds")
 
 
-@pytest.mark.slow
 def test_control_in_16_bits_values_wrap_around(ohif: Ohif, shown: Shown, keep):
     ohif.show_map("CONTROL in 16 bits")
     assert ohif.map_state()["type"] == "Int16Array"
