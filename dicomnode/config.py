@@ -53,6 +53,7 @@ class Node:
     data_dir: Path = Path("data")
     intended_use: Literal["research", "clinical"] = "research"
     accept_simulated: bool = False
+    accept_anonymous: bool = False
 
 
 @dataclass(frozen=True, config=FORBID)

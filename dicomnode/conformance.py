@@ -18,7 +18,18 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from dicomnode import MANUFACTURER, MODEL_NAME, __version__, config, confirmation, delivery, eligibility, ladder, pages
+from dicomnode import (
+    MANUFACTURER,
+    MODEL_NAME,
+    __version__,
+    config,
+    confirmation,
+    delivery,
+    eligibility,
+    ladder,
+    pages,
+    selection,
+)
 from dicomnode.retries import FIRST, GIVE_UP_AFTER, LONGEST
 from dicomnode.scp.direct import MAXIMUM_PDU
 from dicomnode.scp.listener import MAXIMUM_ASSOCIATIONS, STORAGE_CLASSES, TRANSFER_SYNTAXES
@@ -247,13 +258,20 @@ def _created() -> Iterator[str]:
 
 
 def _received() -> Iterator[str]:
-    yield "Used for the maps: CT Image Storage. A series is refused, with its code in the books, for these reasons:"
+    yield f"Used for the maps: {', '.join(sorted(UID(uid).name for uid in eligibility.CT))}."
+    yield "A series is refused, with its code in the books, for these reasons:"
     yield ""
     told = sorted(pages.TOLD)
-    at_once = [code for code, _ in eligibility.RULES]
-    yield f"- by its headers: {', '.join(at_once)}, patient-conflict;"
-    yield "- once it is whole: perfusion-series, too-few-slices, gap;"
+    at_once = list(dict.fromkeys(code for code, _ in eligibility.RULES))
+    yield f"- by its headers: {', '.join(at_once)};"
+    yield "- once it is whole: perfusion-series, too-few-slices, gap, patient-conflict;"
     yield "- by its images: mixed-geometry, not-head, partial-brain, phantom, wrong-modality, unsupported-class."
+    yield ""
+    yield "Of several series that could be used the best is, by the first of these on which they differ: a kernel"
+    yield "known to be soft, fewer gaps, the whole head, a thickness of"
+    yield f"{selection.THICK[0]:g} to {selection.THICK[1]:g} mm, the latest acquisition. A better one that comes later"
+    yield "makes the next revision. Nothing is made or sent while the instances of a study name more than one patient."
+    yield "[Input cases](input-cases.md) tells what becomes of each kind of series."
     yield ""
     yield f'A page "No synthetic perfusion" is made for {", ".join(told)}, where no other series of the'
     yield "study was used."

@@ -9,7 +9,7 @@ from functools import partial
 
 from pydicom.errors import InvalidDicomError
 
-from dicomnode import bookkeeping, encoding, ladder, pages, sender
+from dicomnode import bookkeeping, encoding, identity, ladder, pages, sender
 from dicomnode.bookkeeping import ACTOR, Answer, Books, Due, Job
 from dicomnode.config import Destination, Settings
 from dicomnode.confirmation import Confirmer, waiting
@@ -64,8 +64,9 @@ MEANING: tuple[tuple[int, int, DeliveryState, str], ...] = (
 
 def run(job: Job, settings: Settings, books: Books, spool: Spool) -> None:
     """Send and confirm what is due at each destination; close the job once nothing required is left open."""
-    if stale := pages.is_stale(books, job):
-        bookkeeping.withdraw(books, job.id, pages.CHANGED, datetime.now(UTC))
+    conflict, stale = identity.conflict(books, job), pages.is_stale(books, job)
+    if held_back := conflict or (pages.CHANGED if stale else ""):
+        bookkeeping.withdraw(books, job.id, held_back, datetime.now(UTC))
     makes_room = job.lane is not Lane.STROKE
     names = [d.name for d in settings.destination]
     stop = partial(bookkeeping.stroke_waits, books, names) if makes_room else _never
@@ -77,10 +78,11 @@ def run(job: Job, settings: Settings, books: Books, spool: Spool) -> None:
         for _ in pool.map(lambda channel: channel.serve(job), channels):
             pass
     required = [d.name for d in settings.destination if d.required and (d.refusal_page or job.route != NO_MAPS)]
-    ended = (State.DONE, pages.CHANGED) if stale else bookkeeping.outcome(books, job.id, required)
+    ended = (State.FAILED if conflict else State.DONE, held_back) if held_back else None
+    ended = ended or bookkeeping.outcome(books, job.id, required)
     crashpoint("deliver.confirmed")
     if ended and job.state is State.SENDING:
-        code = bookkeeping.SUPERSEDED if stale else None
+        code = identity.CONFLICT if conflict else bookkeeping.SUPERSEDED if stale else None
         bookkeeping.advance(books, job.id, ACTOR, *ended, datetime.now(UTC), code)
         crashpoint("deliver.closed")
 

@@ -1,23 +1,44 @@
 """May we use this series, and for which route? If not, why, in words (design contract 15)."""
 
-from collections import Counter
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.uid import UID, CTImageStorage, EnhancedMRImageStorage, MRImageStorage
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    EnhancedMRColorImageStorage,
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+)
 
-from dicomnode import MODEL_NAME
-from dicomnode.completeness import SAME_PLACE, Slice
+from dicomnode import MODEL_NAME, cautions, kernels, places
+from dicomnode.ages import age
 from dicomnode.config import Settings
-from dicomnode.header import numbers
+from dicomnode.kernels import Kernel
+from inference import frames
 from inference.refusal import Refused
-from inference.volume import FEWEST_SLICES
+from inference.volume import FEWEST_SLICES, STEEPEST_NORMAL
 from inference.weights import Manifest
 
 ROUTE = "ncct"
+CT = frozenset({CTImageStorage, *frames.ENHANCED})
+MR = frozenset(
+    {MRImageStorage, EnhancedMRImageStorage, EnhancedMRColorImageStorage, LegacyConvertedEnhancedMRImageStorage}
+)
 ADULT = 18  # years
+FARTHEST = 10.0  # mm between two slices of a series without gaps; the head between them is interpolated
 PHASES = 3  # so many images at one position are a time series
+# Series descriptions that leave no doubt; what is left out (delayed, bolus) the image itself must tell.
+CONTRAST_WORDS = re.compile(
+    r"(?<![a-z])(ct[av]|(ct )?angio\w*|arterial|venous|post[ -]?(contrast|km)|(?<!non[ -])contrast enhanced|"
+    r"with contrast|w/ ?contrast|mit km|c\+|\+c)(?![a-z])",
+    re.IGNORECASE,
+)
+PERFUSION_WORDS = re.compile(r"(?<![a-z])(perfusion|perf|ctp|vpct|ct[ -]?perf\w*)(?![a-z])", re.IGNORECASE)
+CT_PERFUSION = "the series is a CT perfusion; no route for CT perfusion is switched on"
 NOT_HEAD = ("ABDOMEN", "ANKLE", "ARM", "BREAST", "CHEST", "ELBOW", "FOOT", "HAND", "HEART", "HIP", "KNEE", "LEG",
             "LSPINE", "LUNG", "PELVIS", "SHOULDER", "TSPINE", "WRIST")  # fmt: skip
 
@@ -25,13 +46,13 @@ Rule = Callable[[Dataset, Settings], str | None]
 
 
 def _unsupported(ds: Dataset, settings: Settings) -> str | None:
-    if ds.SOPClassUID in (CTImageStorage, MRImageStorage, EnhancedMRImageStorage):
+    if ds.SOPClassUID in CT | MR:
         return None
     return f"{UID(ds.SOPClassUID).name} is not an input of any route; CT Image Storage is"
 
 
 def _no_route(ds: Dataset, settings: Settings) -> str | None:
-    if ds.SOPClassUID in (MRImageStorage, EnhancedMRImageStorage):
+    if ds.SOPClassUID in MR:
         return "no route for MR is switched on"
     return (
         None
@@ -63,11 +84,20 @@ def _localizer(ds: Dataset, settings: Settings) -> str | None:
 
 def _derived(ds: Dataset, settings: Settings) -> str | None:
     kinds = [str(v).upper() for v in ds.get("ImageType") or ()]
-    return f"the series is {chr(92).join(kinds)}; original slices are needed" if "DERIVED" in kinds[:1] else None
+    made = "DERIVED" in kinds[:1] or {"SCREEN SAVE", "DOSE_INFO"} & set(kinds)
+    return f"the series is {chr(92).join(kinds)}; original slices are needed" if made else None
+
+
+def _perfusion(ds: Dataset, settings: Settings) -> str | None:
+    said = PERFUSION_WORDS.search(str(ds.get("SeriesDescription") or ""))
+    phases = str(ds.get("NumberOfTemporalPositions") or "")
+    return CT_PERFUSION if said or (phases.isdecimal() and int(phases) > 1) else None
 
 
 def _contrast(ds: Dataset, settings: Settings) -> str | None:
-    agent = ds.get("ContrastBolusAgent")
+    given = ds.get("ContrastBolusAgentSequence") and ds.get("ContrastBolusAgentAdministered") != "NO"
+    said = CONTRAST_WORDS.search(str(ds.get("SeriesDescription") or ""))
+    agent = ds.get("ContrastBolusAgent") or ("an agent is named" if given else said and said.group())
     return f"the series says contrast was given ({agent}); the route needs a non-contrast head CT" if agent else None
 
 
@@ -77,12 +107,36 @@ def _not_head(ds: Dataset, settings: Settings) -> str | None:
 
 
 def _paediatric(ds: Dataset, settings: Settings) -> str | None:
-    years = age_in_years(str(ds.get("PatientAge") or ""))
+    years = age(ds)
     return (
         f"the patient is {years:.0f} years old; the maps are made for adults"
         if years is not None and years < ADULT
         else None
     )
+
+
+def _nameless(ds: Dataset, settings: Settings) -> str | None:
+    if str(ds.get("PatientID") or "").strip() or settings.node.accept_anonymous:
+        return None
+    return (
+        "the images carry no Patient ID, so nobody could tell whose maps they were; send them with one, or set "
+        "accept_anonymous = true in node.toml"
+    )
+
+
+def _oblique(ds: Dataset, settings: Settings) -> str | None:
+    normal = places.normal(ds)
+    if normal is None or not normal.any():
+        return None
+    angle = float(np.degrees(np.arccos(min(1.0, abs(normal[2]) / np.linalg.norm(normal)))))
+    limit = f"at most {STEEPEST_NORMAL:.0f} are possible"
+    return f"the slices lie {angle:.0f} degrees off the axial plane; {limit}" if angle > STEEPEST_NORMAL else None
+
+
+def _sharp(ds: Dataset, settings: Settings) -> str | None:
+    kernel = kernels.name(ds)
+    sharp = kernels.kind(ds) is Kernel.SHARP
+    return f"the kernel {kernel} shows bone and hides brain; send the series of a soft kernel" if sharp else None
 
 
 # What one header is enough to refuse, in the order in which it is said.
@@ -94,9 +148,13 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("localizer", _localizer),
     ("simulated-input", _simulated),
     ("derived", _derived),
+    ("no-route", _perfusion),
     ("contrast", _contrast),
     ("not-head", _not_head),
     ("paediatric", _paediatric),
+    ("oblique", _oblique),
+    ("bone-kernel", _sharp),
+    ("patient-conflict", _nameless),
 )
 
 
@@ -109,6 +167,8 @@ def judge_at_once(headers: Sequence[Dataset], settings: Settings) -> None:
     for code, rule in RULES:
         for ds in headers:
             sentence = rule(ds, settings)
+            if sentence and code == "contrast" and places.most_at_one(headers) >= PHASES:
+                raise Refused("no-route", CT_PERFUSION)  # contrast that is followed through time
             if sentence:
                 raise Refused(code, sentence)
 
@@ -118,38 +178,18 @@ def judge_whole(headers: Sequence[Dataset], gaps: Sequence[tuple[float, float]])
 
     gaps: holes that completeness found, in mm along the normal.
     """
-    positions = Counter(round(s.offset / SAME_PLACE) for s in slices(headers))
-    if positions and positions.most_common(1)[0][1] >= PHASES:
-        raise Refused("perfusion-series", f"the series holds {positions.most_common(1)[0][1]} images at one position")
-    if len(positions) < FEWEST_SLICES:
-        raise Refused(
-            "too-few-slices", f"the series holds {len(positions)} slices; at least {FEWEST_SLICES} are needed"
-        )
+    most, positions = places.most_at_one(headers), places.count(headers)
+    if most >= PHASES:
+        raise Refused("perfusion-series", f"the series holds {most} images at one position, which is a time series")
+    if positions < FEWEST_SLICES:
+        raise Refused("too-few-slices", f"the series holds {positions} slices; at least {FEWEST_SLICES} are needed")
     if len(gaps) > 1:
         where = ", ".join(f"{below:.1f} to {above:.1f} mm" for below, above in gaps[:4])
         raise Refused("gap", f"slices are missing at {len(gaps)} places ({where}); send the whole series")
-    return tuple(f"INCOMPLETE SERIES: no slice between {below:.1f} and {above:.1f} mm" for below, above in gaps)
-
-
-def slices(headers: Sequence[Dataset]) -> list[Slice]:
-    """Where each slice lies along the normal of the first; headers without a position are left out."""
-    normal = next((n for n in map(_normal, headers) if n is not None), None)
-    if normal is None:
-        return []
-    placed = ((numbers(ds, "ImagePositionPatient", 3), ds.get("SliceThickness")) for ds in headers)
-    return [Slice(float(np.dot(normal, p)), float(thickness or 0)) for p, thickness in placed if p]
-
-
-def _normal(ds: Dataset) -> np.ndarray | None:
-    cosines = numbers(ds, "ImageOrientationPatient", 6)
-    return None if cosines is None else np.cross(cosines[:3], cosines[3:])
-
-
-def age_in_years(age: str) -> float | None:
-    """PS3.5 6.2, VR AS: nnnD, nnnW, nnnM or nnnY; None where the age is unknown."""
-    per_year = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
-    number, unit = age[:-1], age[-1:].upper()
-    return int(number) / per_year[unit] if number.isdecimal() and unit in per_year else None
+    farthest = places.steps(headers)[1]
+    if farthest > FARTHEST and not gaps:
+        raise Refused("gap", f"the slices lie {farthest:.1f} mm apart; at most {FARTHEST:.0f} mm are possible")
+    return cautions.of(headers, gaps)
 
 
 def judge_weights(manifest: Manifest, settings: Settings) -> None:

@@ -20,6 +20,10 @@ ADVICE: dict[str, str] = {
     "derived": "send the original axial series instead of the reformat",
     "contrast": "send the non-contrast series; maps cannot be made after contrast",
     "simulated-input": "set accept_simulated = true in node.toml if virtual patients are wanted here",
+    "no-route": "nothing to do: the node makes maps of non-contrast head CT only",
+    "bone-kernel": "send the series of a soft kernel (H30, STANDARD, FC21, UB)",
+    "oblique": "send the axial series",
+    "patient-conflict": "mend the patient in the PACS, then send the whole study again",
     "phantom": "nothing to do: a phantom has no perfusion",
     "weights-locked": "accept the weights for clinical use, or set intended_use to research",
     "wrong-modality": "send a non-contrast head CT",
@@ -47,6 +51,7 @@ def _lines(story: StudyStory, silent: dict[str, datetime]) -> Iterator[str]:
         what = "Page for want of maps" if job.route == NO_MAPS else f"Job {job.id}, route {job.route}"
         yield f"  {what}, revision {job.revision}, attempt {job.attempts}"
         yield f"    {job.state}: {_reason(job.reason_code, job.reason or 'waiting for a worker')}"
+        yield from (f"    warning: {sentence}" for sentence in job.warnings.splitlines())
         if job.id in silent:
             yield f"    {_stalled(job, silent[job.id])}"
         for of, destination, state, status, count in story.deliveries:

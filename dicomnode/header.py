@@ -15,9 +15,10 @@ from pydicom import Dataset, dcmread
 from pydicom.config import IGNORE, settings
 from pydicom.datadict import tag_for_keyword
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import UID, CTImageStorage, DeflatedExplicitVRLittleEndian, EnhancedCTImageStorage, MRImageStorage
+from pydicom.uid import UID, CTImageStorage, DeflatedExplicitVRLittleEndian, MRImageStorage
 
 from dicomnode import header_walk
+from inference.frames import ENHANCED
 from inference.refusal import Refused
 
 # Values are taken as they are; a warning about one would put it, perhaps a patient's name, into a log.
@@ -39,15 +40,29 @@ JUDGED = (
     "SyntheticData",
     "ContributingEquipmentSequence",
     "ContrastBolusAgent",
+    "ContrastBolusAgentSequence",
     "BodyPartExamined",
     "PatientAge",
+    "PatientBirthDate",
+    "StudyDate",
+    "SeriesDate",
+    "SeriesTime",
+    "SeriesNumber",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "AcquisitionNumber",
+    "InstanceNumber",
+    "ConvolutionKernel",
+    "LossyImageCompression",
     "NumberOfTemporalPositions",
     "NumberOfFrames",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
 )
 WANTED = {int(tag_for_keyword(keyword) or 0): keyword for keyword in BOOKED}
 TRANSFER_SYNTAX = 0x00020010
 UNUSUAL = frozenset("\\\0\x1b\r\n\t\f")  # several values, another character set, control characters
-CARRY_PIXELS = frozenset({CTImageStorage, EnhancedCTImageStorage, MRImageStorage})
+CARRY_PIXELS = frozenset({CTImageStorage, *ENHANCED, MRImageStorage})
 UID_LIKE = re.compile(r"[0-9.]{1,64}")  # leading zeros break PS3.5 9.1 and harm nobody; scanners write them
 Elements = Mapping[str, str]  # by keyword; empty where absent or illegible
 BLOCK = 65536  # bytes read at once where the end of a file is looked for

@@ -11,15 +11,16 @@ from itertools import islice
 
 from pydicom import dcmread
 
-from dicomnode import __version__, bookkeeping, eligibility, ladder, pages, writer
+from dicomnode import __version__, bookkeeping, eligibility, identity, ladder, pages, writer
 from dicomnode.bookkeeping import ACTOR, Books, Job, Result
 from dicomnode.config import Settings
 from dicomnode.crashpoints import crashpoint
 from dicomnode.jobs import NO_MAPS
 from dicomnode.spool import Spool
 from dicomnode.writer import Rendered, Replaced, Study, page
-from inference import predict, preprocess, quality, volume, weights
+from inference import frames, predict, preprocess, quality, volume, weights
 from inference.engine import Engine, load_engine
+from inference.refusal import Refused
 from inference.weights import Manifest
 
 BATCH = 32  # files that share one directory fsync and one transaction
@@ -37,10 +38,13 @@ def run(
         return keep_page(job, settings, books, spool)
     manifest, generator = engine(settings)
     eligibility.judge_weights(manifest, settings)
-    slices = [dcmread(spool.path(instance.path)) for instance in bookkeeping.inputs(books, job.id)]
+    if why := identity.conflict(books, job):
+        raise Refused(identity.CONFLICT, why)
+    received = (dcmread(spool.path(instance.path)) for instance in bookkeeping.inputs(books, job.id))
+    slices = [one for ds in received for one in frames.of(ds)]
     head = volume.from_slices(slices)
     prepared = preprocess.prepare(head)
-    warnings = quality.judge(head, prepared)
+    warnings = bookkeeping.note_warnings(books, job.id, quality.judge(head, prepared), datetime.now(UTC))
     maps = predict.predict(head, prepared, generator)
     crashpoint("process.computed")
     study = Study(
@@ -55,7 +59,7 @@ def run(
         software_version=__version__,
         device_serial_number=settings.node.ae_title,
         simulated_input=any(ds.get("SyntheticData") == "YES" for ds in slices),
-        warnings=(*job.warnings.splitlines(), *warnings),
+        warnings=warnings,
         replaced=_replaced(job, settings, books),
     )
     return keep(study, job, settings, books, spool, wake_deliver)

@@ -18,6 +18,9 @@ data_dir = "data"
 intended_use = "research"
 # true: virtual patients (Synthetic Data YES) are processed too, and their results say SIMULATED PATIENT.
 accept_simulated = {accept_simulated}
+# true: images without a Patient ID are processed too. By default they are refused, because nobody could tell whose maps
+# they were.
+accept_anonymous = false
 
 [listen]
 # Address and port of the C-STORE SCP. 0.0.0.0 is every interface; 11112 is the DICOM port that needs no privileges.

@@ -2,20 +2,26 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from json import dumps
 
-from dicomnode import bookkeeping, commitment, completeness, eligibility, header, pages
+from pydicom import Dataset
+
+from dicomnode import bookkeeping, commitment, completeness, eligibility, header, identity, pages, places, selection
 from dicomnode.bookkeeping import Books, OpenSeries, Order
 from dicomnode.clock import Watch
 from dicomnode.completeness import Quiet
 from dicomnode.config import Settings
 from dicomnode.crashpoints import crashpoint
 from dicomnode.jobs import Lane, SeriesState
+from dicomnode.selection import Candidate
 from dicomnode.spool import Spool
+from inference import frames
 from inference.refusal import Refused
 from inference.weights import Manifest
 
@@ -62,16 +68,14 @@ class Sweep:
 
     def once(self, now: datetime) -> None:
         """Judge the receiving series, then mend what was left lying."""
+        candidates: dict[str, list[Candidate]] = defaultdict(list)
         for series in bookkeeping.receiving(self.books):
-            try:
-                self.judge(series, now)
-            except bookkeeping.BooksAway:
-                raise
-            except (OSError, MemoryError):
-                log.exception("series cannot be read for the moment; the next sweep tries again")
-            except Exception as error:  # an edge: one series that cannot be judged must not stop the others
-                log.exception("series cannot be judged")
-                self._refuse(series, Refused("not-dicom", f"its headers cannot be read ({type(error).__name__})"), now)
+            with self._alone([series], now):
+                if candidate := self.judge(series, now):
+                    candidates[series.study_instance_uid].append(candidate)
+        for several in candidates.values():
+            with self._alone([each.series for each in several], now):
+                self.choose(several, now)
         for job_id in pages.open_jobs(self.books, self.settings, now):
             self.wake_process(job_id, bookkeeping.get_job(self.books, job_id).lane)
         for job_id in bookkeeping.reap(self.books, now):
@@ -84,22 +88,52 @@ class Sweep:
             crashpoint("sweep.offered")
             self.wake_deliver(job_id)
 
-    def judge(self, series: OpenSeries, now: datetime) -> None:
-        """One receiving series: wait, refuse with a reason, or open its job."""
+    @contextmanager
+    def _alone(self, several: Sequence[OpenSeries], now: datetime) -> Iterator[None]:
+        """What goes wrong over these series must not stop the others."""
+        try:
+            yield
+        except bookkeeping.BooksAway:
+            raise
+        except (OSError, MemoryError):
+            log.exception("series cannot be read for the moment; the next sweep tries again")
+        except Exception as error:  # an edge, as above
+            log.exception("series cannot be judged")
+            refusal = Refused("not-dicom", f"its headers cannot be read ({type(error).__name__})")
+            for series in several:
+                self._refuse(series, refusal, now)
+
+    def judge(self, series: OpenSeries, now: datetime) -> Candidate | None:
+        """One receiving series: wait, refuse with a reason, or say that it could be used."""
         quiet = Quiet(now, series.last_received_at, series.open_associations, series.last_released_at)
         limits = self.settings.completeness
         if not (quiet.since_release(limits.quiet_seconds) or quiet.since_last_slice(limits.give_up_seconds)):
-            return  # nothing could be said yet, so nothing is read
-        headers = [header.of_file(self.spool.path(i.path)) for i in series.instances]
+            return None  # nothing could be said yet, so nothing is read
         try:
             self._refuse_own(series)
+            named = identity.reopen_agreed(self.books, series.study_instance_uid, now)
+            ids, headers = self._headers(series)
             eligibility.judge_at_once(headers, self.settings)
-            verdict = completeness.judge(eligibility.slices(headers), quiet, limits)
-            if verdict.by:
-                warnings = eligibility.judge_whole(headers, verdict.gaps)
-                self._open_job(series, verdict.by, warnings, now)
+            ids, headers, left_out = _without_replaced(ids, headers)
+            verdict = completeness.judge(places.slices(headers), quiet, limits)
+            if not verdict.by:
+                return None
+            warnings = (*left_out, *eligibility.judge_whole(headers, verdict.gaps))
+            if len(named) > 1:
+                raise Refused(identity.CONFLICT, identity.DIFFERENT)
+            return Candidate(series, headers, tuple(dict.fromkeys(ids)), verdict.by, warnings)
         except Refused as refusal:
             self._refuse(series, refusal, now)
+            return None
+
+    def _headers(self, series: OpenSeries) -> tuple[list[int], list[Dataset]]:
+        """The header of each slice, and the instance it is of; an enhanced instance holds many slices."""
+        found = [
+            (instance.id, frame)
+            for instance in series.instances
+            for frame in frames.of(header.of_file(self.spool.path(instance.path)))
+        ]
+        return [i for i, _ in found], [frame for _, frame in found]
 
     def _refuse_own(self, series: OpenSeries) -> None:
         if bookkeeping.are_ours(self.books, (i.sop_instance_uid for i in series.instances)):
@@ -109,22 +143,42 @@ class Sweep:
         crashpoint("sweep.judged")
         bookkeeping.close_series(self.books, series, SeriesState.REFUSED, refusal.sentence, now, code=refusal.code)
 
-    def _open_job(self, series: OpenSeries, by: str, warnings: tuple[str, ...], now: datetime) -> None:
-        chosen = bookkeeping.selected_series(self.books, series.study_instance_uid, series.series_instance_uid)
-        if chosen:
-            why = f"the maps of this study are made from series {chosen}"
-            bookkeeping.close_series(self.books, series, SeriesState.NOT_SELECTED, why, now, completed_by=by)
-            return
+    def choose(self, candidates: Sequence[Candidate], now: datetime) -> None:
+        """Of the series of one study that could be used, use the best, unless a better one is used already."""
+        chosen = bookkeeping.selected_series(self.books, candidates[0].series.study_instance_uid)
+        best, *others = selection.ranked(candidates, chosen.series_instance_uid if chosen else None)
+        instead_of = None
+        if chosen and chosen.series_instance_uid not in {each.uid for each in candidates}:
+            in_use = self._headers(chosen)[1]
+            if not (why := selection.better(best.headers, in_use)):
+                self._pass_over(candidates, chosen.series_instance_uid, in_use, now)
+                return
+            instead_of = chosen.series_instance_uid, f"the maps are made from series {best.uid} instead: {why}"
+        self._open_job(best, instead_of, now)
+        self._pass_over(others, best.uid, best.headers, now)
+
+    def _pass_over(
+        self, candidates: Sequence[Candidate], chosen: str, in_use: Sequence[Dataset], now: datetime
+    ) -> None:
+        for each in candidates:
+            why = selection.better(in_use, each.headers) or "it is as good and was first"
+            why = f"the maps of this study are made from series {chosen}: {why}"
+            state, by = SeriesState.NOT_SELECTED, each.completed_by
+            bookkeeping.close_series(self.books, each.series, state, why, now, completed_by=by)
+
+    def _open_job(self, candidate: Candidate, instead_of: tuple[str, str] | None, now: datetime) -> None:
+        series = candidate.series
         order = Order(
-            key=job_key(series, self.manifest, self.settings),
+            key=job_key(candidate, self.manifest, self.settings),
             study_instance_uid=series.study_instance_uid,
             series_instance_uid=series.series_instance_uid,
             route=eligibility.ROUTE,
             engine=self.settings.processing.engine,
-            instances=tuple(i.id for i in series.instances),
-            completed_by=by,
-            why=f"{len(series.instances)} slices, complete by {by}",
-            warnings=warnings,
+            instances=candidate.instances,
+            completed_by=candidate.completed_by,
+            why=f"{len(candidate.headers)} slices, complete by {candidate.completed_by}",
+            warnings=candidate.warnings,
+            instead_of=instead_of,
         )
         crashpoint("sweep.judged")
         job_id = bookkeeping.open_job(self.books, order, series.last_received_at, now)
@@ -134,11 +188,23 @@ class Sweep:
             crashpoint("job.woken")
 
 
-def job_key(series: OpenSeries, manifest: Manifest, settings: Settings) -> str:
+def _without_replaced(ids: list[int], headers: list[Dataset]) -> tuple[list[int], list[Dataset], tuple[str, ...]]:
+    """The slices that count, and a sentence about those that a later image at the same position replaces."""
+    left_out = set(places.replaced(headers))
+    if not left_out:
+        return ids, headers, ()
+    kept = [i for i in range(len(headers)) if i not in left_out]
+    said = f"{len(left_out)} older images at positions shown again were left out."
+    return [ids[i] for i in kept], [headers[i] for i in kept], (said,)
+
+
+def job_key(candidate: Candidate, manifest: Manifest, settings: Settings) -> str:
     """The same inputs, weights and settings are the same job (design contract 3)."""
     parts = {
         "route": eligibility.ROUTE,
-        "instances": sorted([i.sop_instance_uid, i.sha256] for i in series.instances),
+        "instances": sorted(
+            [i.sop_instance_uid, i.sha256] for i in candidate.series.instances if i.id in candidate.instances
+        ),
         "weights": manifest.sha256,
         "preprocessing": manifest.preprocessing,
         "engine": settings.processing.engine,

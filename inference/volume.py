@@ -119,10 +119,10 @@ def _check_kind(datasets: Sequence[Dataset]) -> None:
             raise Refused("wrong-modality", f"the series is {modality or 'of no modality'}; a CT series is needed")
         if int(ds.get("NumberOfFrames") or 1) != 1:
             raise Refused("unsupported-class", f"image {_name(ds)} holds several frames; one slice per image is needed")
-        if (photometric := ds.get("PhotometricInterpretation", "MONOCHROME2")) != "MONOCHROME2":
+        # MONOCHROME1 inverts the display alone: the rescale still gives Hounsfield units (PS3.3 C.11.1).
+        if not (photometric := str(ds.get("PhotometricInterpretation", "MONOCHROME2"))).startswith("MONOCHROME"):
             raise Refused(
-                "unsupported-class",
-                f"image {_name(ds)} is stored as {photometric}; grey values with white as the highest are needed",
+                "unsupported-class", f"image {_name(ds)} is stored as {photometric}; measured grey values are needed"
             )
     if len(datasets) < FEWEST_SLICES:
         slices = "1 slice" if len(datasets) == 1 else f"{len(datasets)} slices"

@@ -111,6 +111,7 @@ def _note_instance(connection: Connection, received: Received, peer: Peer, now: 
         Instance.id,
         sop_instance_uid=received.sop_instance_uid,
         sop_class_uid=received.sop_class_uid,
+        patient_id=received.patient_id.strip(),
         sha256=received.sha256,
         series=received.series_instance_uid,
         path=received.path,
@@ -308,24 +309,47 @@ def are_ours(books: Books, sop_instance_uids: Iterable[str]) -> bool:
         )
 
 
+def patients(books: Books, study_instance_uid: str) -> set[str]:
+    """The patients that the instances of a study name; of those sent again, the newest counts."""
+    with reading(books) as session:
+        mine = select(func.max(Instance.id)).join(Series).where(Series.study == study_instance_uid)
+        newest = mine.group_by(Instance.sop_instance_uid)
+        found = session.scalars(select(Instance.patient_id).where(Instance.id.in_(newest)).distinct())
+        return {patient for patient in found if patient}
+
+
+def reopen(books: Books, study_instance_uid: str, code: str, why: str, now: datetime) -> None:
+    """The series of a study that were refused with this code are judged again: its cause has gone."""
+    refused = (Series.study == study_instance_uid, Series.state == SeriesState.REFUSED, Series.reason_code == code)
+    with reading(books) as session:
+        if session.scalar(select(Series.study).where(*refused).limit(1)) is None:
+            return
+    with writing(books) as session:
+        reopened = update(Series).where(*refused).values(state=SeriesState.RECEIVING, reason_code=None, reason=None)
+        for uid in session.scalars(reopened.returning(Series.series_instance_uid)).all():
+            note(session, "series", uid, now, SeriesState.REFUSED, SeriesState.RECEIVING, why)
+
+
 def note_refusal(books: Books, subject: str, subject_id: str, code: str, why: str, now: datetime) -> None:
     """Something was refused at the door; nothing else of it is kept in the books."""
     with writing(books) as session:
         note(session, subject, subject_id, now, None, code, why)
 
 
-def selected_series(books: Books, study_instance_uid: str, other_than: str) -> str | None:
-    """Another series of the study that maps are, or are being, made from."""
+def selected_series(books: Books, study_instance_uid: str) -> OpenSeries | None:
+    """The series of the study that the newest maps are, or are being, made from."""
     with reading(books) as session:
-        return session.scalar(
-            select(Instance.series)
+        series = session.scalar(
+            select(Series)
+            .join(Instance, Instance.series == Series.series_instance_uid)
             .join(JobInput, JobInput.instance == Instance.id)
             .join(Job, Job.id == JobInput.job)
             .where(
                 Job.study == study_instance_uid,
                 Job.route != NO_MAPS,
                 Job.state.not_in((State.REJECTED, State.FAILED)),
-                Instance.series != other_than,
             )
+            .order_by(Job.revision.desc())
             .limit(1)
         )
+        return _open_series(session, series) if series else None

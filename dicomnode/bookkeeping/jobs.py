@@ -28,7 +28,10 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A job to open: its key says which inputs, weights and settings it stands for."""
+    """A job to open: its key says which inputs, weights and settings it stands for.
+
+    instead_of: the series that was used until now, where this one is better, and why.
+    """
 
     key: str
     study_instance_uid: str
@@ -39,6 +42,7 @@ class Order:
     completed_by: str
     why: str
     warnings: tuple[str, ...] = ()
+    instead_of: tuple[str, str] | None = None
 
 
 def open_job(books: Books, order: Order, last_received_at: datetime, now: datetime) -> str | None:
@@ -60,10 +64,19 @@ def open_job(books: Books, order: Order, last_received_at: datetime, now: dateti
         if selected is None:
             return None
         note(session, "series", selected, now, SeriesState.RECEIVING, SeriesState.SELECTED, order.why)
+        if order.instead_of:
+            _pass_over(session, *order.instead_of, now)
         job_id = _insert_job(session, order, now)
         session.flush()
         crashpoint("job.noted")
         return job_id
+
+
+def _pass_over(session: Session, series_instance_uid: str, why: str, now: datetime) -> None:
+    selected = (Series.series_instance_uid == series_instance_uid, Series.state == SeriesState.SELECTED)
+    passed_over = update(Series).where(*selected).values(state=SeriesState.NOT_SELECTED, reason=why)
+    if session.scalar(passed_over.returning(Series.study)):
+        note(session, "series", series_instance_uid, now, SeriesState.SELECTED, SeriesState.NOT_SELECTED, why)
 
 
 def open_page(books: Books, order: Order, now: datetime) -> str | None:
@@ -170,6 +183,18 @@ def advance(
         note(session, "job", job_id, now, was, after, why)
         if was == State.PROCESSING and after in OPERATOR_ONLY:
             _offer_siblings(session, moved.study, moved.route, now)
+
+
+def note_warnings(books: Books, job_id: str, warnings: Iterable[str], now: datetime) -> tuple[str, ...]:
+    """Add what the images made us warn of to the job; all its warnings, each once."""
+    with writing(books) as session:
+        job = session.get_one(Job, job_id)
+        known = job.warnings.splitlines()
+        every = tuple(dict.fromkeys([*known, *warnings]))
+        if new := every[len(known) :]:
+            job.warnings = "\n".join(every)
+            note(session, "job", job_id, now, None, "WARNED", " ".join(new))
+        return every
 
 
 def put_off(books: Books, job_id: str, owner: str, why: str, now: datetime) -> None:

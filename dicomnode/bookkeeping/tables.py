@@ -91,13 +91,17 @@ class Association(Base):
 
 
 class Instance(Base):
-    """One received SOP instance; the same UID with other bytes is another row."""
+    """One received SOP instance; the same UID with other bytes is another row.
+
+    patient_id: as its header says it; empty for what was received before the books asked.
+    """
 
     __tablename__ = "instance"
     __table_args__ = (UniqueConstraint("sop_instance_uid", "sha256"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     sop_instance_uid: Mapped[str]
     sop_class_uid: Mapped[str]
+    patient_id: Mapped[str] = mapped_column(server_default="")
     sha256: Mapped[str]
     series: Mapped[str] = mapped_column(ForeignKey("series.series_instance_uid"), index=True)
     path: Mapped[str]

@@ -1,5 +1,6 @@
 """Studies that had a candidate and got no maps: what the books know of why."""
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -67,8 +68,8 @@ def withdraw(books: Books, job_id: str, why: str, now: datetime) -> None:
     with writing(books) as session:
         mine = select(Result.sop_instance_uid).where(Result.job == job_id)
         unsent = delete(Delivery).where(Delivery.result.in_(mine), Delivery.state == DeliveryState.PENDING)
-        for destination in session.scalars(unsent.returning(Delivery.destination)).all():
-            note(session, "job", job_id, now, None, f"1 files WITHDRAWN at {destination}", why)
+        for destination, count in Counter(session.scalars(unsent.returning(Delivery.destination))).items():
+            note(session, "job", job_id, now, None, f"{count} files WITHDRAWN at {destination}", why)
 
 
 def _nearest(session: Session, study_instance_uid: str, codes: Collection[str]) -> Refusal | None:

@@ -186,6 +186,11 @@ def _lossy(ds: Dataset, source: Sequence[Dataset]) -> None:
         ds.update(in_unicode(lossy, ("LossyImageCompressionRatio", "LossyImageCompressionMethod")))
 
 
+def comments(study: Study) -> str:
+    """What a reader must know, in words that programs can read too (LT, 10240 characters)."""
+    return " ".join((f"{DISCLAIMER}.", NOT_AN_EXCLUSION, *study.warnings))[:10240]
+
+
 def series_description(study: Study, name: str, extent: str = "") -> str:
     """`SYNTHETIC <name> <extent> <training> <revision> (NCCT-AI)`; viewers show the first 15 characters."""
     training = {"untrained": "UNTRAINED", "virtual": "sim-trained", "clinical": ""}[study.manifest.training_domain]

@@ -57,7 +57,7 @@ def _template(study: Study, kind: MapKind) -> Dataset:
     ds.SeriesNumber = common.series_number(FIRST_SERIES_NUMBER, kind)
     ds.SeriesDescription = common.series_description(study, kind.name, f"{common.extent(study, kind)} CT".strip())
     ds.Modality, ds.ImageType = "CT", ["DERIVED", "SECONDARY", "AXIAL"]
-    ds.ImageComments = f"{common.DISCLAIMER}. {common.NOT_AN_EXCLUSION}"
+    ds.ImageComments = common.comments(study)
     ds.BurnedInAnnotation, ds.RecognizableVisualFeatures = "NO", "NO"
     ds.DerivationDescription = common.derivation(study, kind.title)
     ds.DerivationCodeSequence = [deepcopy(codes.SYNTHETIC_PERFUSION)]

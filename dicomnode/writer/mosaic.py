@@ -40,7 +40,7 @@ def write(study: Study) -> Dataset:
     ds = common.base(study)
     ds.SeriesInstanceUID, ds.SeriesNumber, ds.InstanceNumber = study.uid("mosaic", NAME, "series"), SERIES_NUMBER, 1
     ds.SeriesDescription = common.series_description(study, NAME)
-    ds.ImageComments = f"{common.DISCLAIMER}. {common.NOT_AN_EXCLUSION}"
+    ds.ImageComments = common.comments(study)
     ds.DerivationDescription = common.derivation(study, "Summary of all maps")
     ds.DerivationCodeSequence = [deepcopy(codes.SYNTHETIC_PERFUSION)]
     ds.PatientOrientation = plane.patient_orientation(study.volume.row_direction, study.volume.column_direction)

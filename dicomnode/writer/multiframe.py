@@ -7,22 +7,26 @@ from collections.abc import Iterator
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.uid import UID
+from pydicom.uid import UID, CTImageStorage
 
 from dicomnode.writer import common
 from dicomnode.writer.study import Study
+
+FRAME = "ReferencedFrameNumber"  # of a source that is a frame of an enhanced image
 
 
 def stand_ins(study: Study) -> Iterator[Dataset]:
     """The source slices as far as highdicom needs them.
 
     Patient and study are left empty and filled in afterwards: highdicom refuses standard character sets of Japan and
-    Korea, absent attributes of type 2 and values of Patient's Sex that hospitals do send.
+    Korea, absent attributes of type 2 and values of Patient's Sex that hospitals do send. A frame of an enhanced image
+    passes for a classic one, until `name_frames`: highdicom takes one enhanced image whole, in the order of its frames.
     """
     for source in study.source:
         ds = Dataset()
-        for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID"):
-            setattr(ds, keyword, source[keyword].value)
+        ds.StudyInstanceUID = source.StudyInstanceUID
+        ds.SOPClassUID = CTImageStorage if FRAME in source else source.SOPClassUID
+        ds.SOPInstanceUID = _stand_in_uid(study, source)
         ds.SeriesInstanceUID = study.source[0].SeriesInstanceUID
         for keyword in common.TYPE_2:
             setattr(ds, keyword, "")
@@ -34,6 +38,27 @@ def stand_ins(study: Study) -> Iterator[Dataset]:
         ds.SliceThickness = study.volume.slice_thickness
         _, ds.Rows, ds.Columns = study.volume.hu.shape
         yield ds
+
+
+def _stand_in_uid(study: Study, source: Dataset) -> UID:
+    return study.uid("frame", "source", str(source[FRAME].value)) if FRAME in source else UID(source.SOPInstanceUID)
+
+
+def name_frames(ds: Dataset, study: Study) -> None:
+    """Where stand-ins of frames are referred to, name the enhanced image, and the frame where one place is meant."""
+    of = {_stand_in_uid(study, source): source for source in study.source if FRAME in source}
+    for element in ds.iterall() if of else ():
+        if element.VR != "SQ":
+            continue
+        for item in element.value:
+            if (source := of.get(item.get("ReferencedSOPInstanceUID"))) is not None:
+                item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = source.SOPClassUID, source.SOPInstanceUID
+                item.ReferencedFrameNumber = source.ReferencedFrameNumber
+        if element.keyword == "ReferencedInstanceSequence":  # of a series: each instance once, and whole
+            once = {item.ReferencedSOPInstanceUID: item for item in element.value}
+            for item in once.values():
+                del item.ReferencedFrameNumber
+            element.value = list(once.values())
 
 
 def ascend(ds: Dataset, normal: np.ndarray) -> np.ndarray:
@@ -58,11 +83,12 @@ def _segment(group: Dataset) -> int | None:
     return int(named[0].ReferencedSegmentNumber) if named else None
 
 
-def complete(ds: Dataset, organization: UID) -> None:
+def complete(ds: Dataset, study: Study, organization: UID) -> None:
     """Replace the random UID of the dimension organization, and fill a hole of type 2 (PS3.3 table 10-12).
 
     organization: a UID of the study, so that a second rendering is identical.
     """
+    name_frames(ds, study)
     ds.ContentCreatorName = None
     ds.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
     for index in ds.DimensionIndexSequence:

@@ -94,7 +94,7 @@ def _describe(ds: Dataset, study: Study, kind: MapKind) -> None:
     """What highdicom leaves out, and what would differ from one rendering to the next."""
     ds.update(common.base(study))
     ds.SeriesDescription = common.series_description(study, kind.name, common.extent(study, kind))
-    multiframe.complete(ds, study.uid("pm", kind.name, "dimension organization"))
+    multiframe.complete(ds, study, study.uid("pm", kind.name, "dimension organization"))
     anatomy = Dataset()
     anatomy.AnatomicRegionSequence, anatomy.FrameLaterality = [deepcopy(codes.BRAIN)], "U"
     ds.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [anatomy]  # Slicer's reader crashes without it

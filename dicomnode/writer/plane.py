@@ -42,6 +42,8 @@ def reference(source: Dataset, same_grid: bool) -> Dataset:
     """The item of Source Image Sequence for one slice."""
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = source.SOPClassUID, source.SOPInstanceUID
+    if "ReferencedFrameNumber" in source:  # a frame of an enhanced image
+        item.ReferencedFrameNumber = source.ReferencedFrameNumber
     item.PurposeOfReferenceCodeSequence = [deepcopy(codes.SOURCE_IMAGE)]
     item.SpatialLocationsPreserved = "YES" if same_grid else "NO"
     return item

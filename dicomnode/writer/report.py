@@ -155,7 +155,8 @@ def _group(
         "qualitative_evaluations": [*evaluations, *_cautions(study)],
     }
     if segment is None:
-        images = [SourceImageForMeasurementGroup(ds.SOPClassUID, ds.SOPInstanceUID) for ds in study.source]
+        sources = {ds.SOPInstanceUID: ds.SOPClassUID for ds in study.source}  # all frames of one are the image itself
+        images = [SourceImageForMeasurementGroup(sop_class, uid) for uid, sop_class in sources.items()]
         return MeasurementsAndQualitativeEvaluations(**common_to_both, source_images=images)
     source = SourceSeriesForSegmentation(study.source[0].SeriesInstanceUID)
     uid = study.uid("seg", "regions", 0)
@@ -183,7 +184,10 @@ def _algorithm(study: Study) -> AlgorithmIdentification:
 
 def _evidence(study: Study) -> list[Dataset]:
     """The instances that the report refers to: the source slices, and the segmentation where there is one."""
-    evidence = list(multiframe.stand_ins(study))
+    stand_ins = list(multiframe.stand_ins(study))
+    for ds, source in zip(stand_ins, study.source, strict=True):
+        ds.SOPClassUID, ds.SOPInstanceUID = source.SOPClassUID, source.SOPInstanceUID
+    evidence = list({ds.SOPInstanceUID: ds for ds in stand_ins}.values())
     if segmentation.plan(study):
         seg = deepcopy(evidence[0])
         seg.SOPClassUID, seg.SOPInstanceUID = SegmentationStorage, study.uid("seg", "regions", 0)

@@ -56,7 +56,7 @@ def _template(study: Study, kind: MapKind) -> Dataset:
     ds.SeriesInstanceUID = study.uid("sc", kind.name, "series")
     ds.SeriesNumber = common.series_number(FIRST_SERIES_NUMBER, kind)
     ds.SeriesDescription = common.series_description(study, kind.name)
-    ds.ImageComments = f"{common.DISCLAIMER}. {common.NOT_AN_EXCLUSION}"
+    ds.ImageComments = common.comments(study)
     ds.DerivationDescription = common.derivation(study, kind.title)
     ds.DerivationCodeSequence = [deepcopy(codes.SYNTHETIC_PERFUSION)]
     capture.describe(ds)

@@ -141,7 +141,7 @@ def _describe(ds: Dataset, study: Study, name: str) -> None:
     """What highdicom leaves out, and what would differ from one rendering to the next."""
     ds.update(common.base(study))
     ds.SeriesDescription = common.series_description(study, SERIES[name])
-    multiframe.complete(ds, study.uid("seg", name, "dimension organization"))
+    multiframe.complete(ds, study, study.uid("seg", name, "dimension organization"))
     for group in ds.PerFrameFunctionalGroupsSequence:
         for derived in group.DerivationImageSequence:
             derived.DerivationDescription = common.derivation(study, SERIES[name])

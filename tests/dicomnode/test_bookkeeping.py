@@ -417,17 +417,40 @@ def test_an_unchanged_answer_is_no_news(books: Books, now: datetime, sending: st
 
 def test_when_the_chosen_series_fails_the_others_are_judged_again(books: Books, now: datetime, job: str):
     bookkeeping.note_instance(books, received(20, series_instance_uid="1.2.9"), peer(now, "A3"), now)
-    assert bookkeeping.selected_series(books, "1.1", "1.2.9") == "1.2"
+    assert bookkeeping.selected_series(books, "1.1").series_instance_uid == "1.2"
     other = only_series(books)
     bookkeeping.close_series(books, other, SeriesState.NOT_SELECTED, "series 1.2 was chosen", now)
     bookkeeping.claim(books, job, "w1", now)
     bookkeeping.advance(books, job, "w1", State.REJECTED, "no brain", now, "not-head")
     assert only_series(books).series_instance_uid == "1.2.9"
-    assert bookkeeping.selected_series(books, "1.1", "1.2.9") is None
+    assert bookkeeping.selected_series(books, "1.1") is None
     second = bookkeeping.open_job(books, order(books, key="k9"), now, now)
     assert second is not None
     found = bookkeeping.get_job(books, second)
     assert (found.revision, found.supersedes) == (1, None)  # what left nothing is not replaced
+
+
+def test_the_patients_of_a_study_are_those_of_its_newest_instances(books: Books, now: datetime):
+    series_of(books, now)
+    bookkeeping.note_instance(books, received(1, patient_id="Q ", sha256="9" * 64, path="in/9.dcm"), peer(now), now)
+    assert bookkeeping.patients(books, "1.1") == {"P", "Q"}
+    for n in (0, 2):
+        again = received(n, patient_id="Q", sha256=f"{n + 50:064d}", path=f"in/{n + 50}.dcm")
+        bookkeeping.note_instance(books, again, peer(now), now)
+    assert bookkeeping.patients(books, "1.1") == {"Q"}
+    bookkeeping.note_instance(books, received(4, patient_id=""), peer(now), now)
+    assert bookkeeping.patients(books, "1.1") == {"Q"}  # who names nobody contradicts nobody
+    assert bookkeeping.patients(books, "1.9") == set()
+
+
+def test_warnings_are_added_to_a_job_once_and_told(books: Books, now: datetime, job: str):
+    for _ in range(2):
+        assert bookkeeping.note_warnings(books, job, ("It is small.", "It is old."), now) == (
+            "It is small.",
+            "It is old.",
+        )
+    assert bookkeeping.get_job(books, job).warnings == "It is small.\nIt is old."
+    assert [after for _, after in history(books, job)].count("WARNED") == 1
 
 
 def test_a_refused_series_that_is_sent_again_is_judged_again(books: Books, now: datetime):

@@ -15,7 +15,9 @@ from dicomnode.config import Destination, Settings
 from dicomnode.jobs import DeliveryState, Lane, State
 from dicomnode.sender import ClassRefused, association
 from dicomnode.spool import Spool
+from tests.dicomnode.arrivals import peer
 from tests.dicomnode.deliveries import finished_job, told
+from tests.dicomnode.test_bookkeeping import received
 from tests.pacs import HangUp, Pacs, swallowing
 
 SECOND = timedelta(seconds=1)
@@ -81,6 +83,20 @@ def deliver(job_id: str, settings: Settings, books: Books, spool: Spool, now: da
     delivery.run(job, settings, books, spool)
     bookkeeping.let_go(books, job_id, ACTOR)
     return bookkeeping.get_job(books, job_id).state
+
+
+def test_nothing_is_sent_once_the_study_names_another_patient(job_id, settings, books: Books, spool: Spool, now):
+    """A patient is merged while the maps are on their way: they bear the old name."""
+    merged = received(0, patient_id="Q", sha256="7" * 64, path="in/7.dcm")
+    bookkeeping.note_instance(books, merged, peer(now), now)
+    with Pacs().running() as pacs:
+        assert run(job_id, pacs, settings, books, spool, now) is State.FAILED
+    assert pacs.received == []
+    job = bookkeeping.get_job(books, job_id)
+    assert (job.reason_code, told(books)) == ("patient-conflict", [])
+    lines = "\n".join(explain.tell(books, job_id))
+    assert "3 files WITHDRAWN at pacs: the study names another patient" in lines
+    assert "send the whole study again" in lines
 
 
 def test_a_delivered_job_is_done(job_id, settings, books: Books, spool: Spool, now: datetime):

@@ -7,9 +7,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from pydicom import Dataset
-from pydicom.uid import EnhancedCTImageStorage, MRImageStorage, SecondaryCaptureImageStorage
+from pydicom.uid import (
+    EnhancedMRImageStorage,
+    MRImageStorage,
+    PositronEmissionTomographyImageStorage,
+    SecondaryCaptureImageStorage,
+)
 
-from dicomnode import MODEL_NAME, config, eligibility
+from dicomnode import MODEL_NAME, config, eligibility, places
 from dicomnode.config import Settings
 from inference import weights
 from inference.refusal import Refused
@@ -58,7 +63,8 @@ def test_a_plain_head_ct_is_eligible(head):
     ("elements", "code"),
     [
         ({"SOPClassUID": SecondaryCaptureImageStorage, "Modality": "OT"}, "unsupported-class"),
-        ({"SOPClassUID": EnhancedCTImageStorage}, "unsupported-class"),
+        ({"SOPClassUID": PositronEmissionTomographyImageStorage, "Modality": "PT"}, "unsupported-class"),
+        ({"SOPClassUID": EnhancedMRImageStorage, "Modality": "MR"}, "no-route"),
         ({"SOPClassUID": MRImageStorage, "Modality": "MR"}, "no-route"),
         ({"Modality": "PT"}, "wrong-modality"),
         ({"Modality": None}, "wrong-modality"),
@@ -69,6 +75,18 @@ def test_a_plain_head_ct_is_eligible(head):
         ({"BodyPartExamined": "CHEST"}, "not-head"),
         ({"PatientAge": "017Y"}, "paediatric"),
         ({"PatientAge": "009M"}, "paediatric"),
+        ({"PatientAge": None, "PatientBirthDate": "20080303"}, "paediatric"),
+        ({"ImageType": ["ORIGINAL", "SECONDARY", "DOSE_INFO"]}, "derived"),
+        ({"ContrastBolusAgentSequence": maker("an agent")}, "contrast"),
+        ({"SeriesDescription": "Head CTA 0.75"}, "contrast"),
+        ({"SeriesDescription": "Kopf mit KM"}, "contrast"),
+        ({"SeriesDescription": "CT Perfusion 4D"}, "no-route"),
+        ({"NumberOfTemporalPositions": 20}, "no-route"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, "oblique"),
+        ({"ConvolutionKernel": "H60s"}, "bone-kernel"),
+        ({"ConvolutionKernel": ["Hr69h", "3"]}, "bone-kernel"),
+        ({"PatientID": None}, "patient-conflict"),
+        ({"PatientID": " "}, "patient-conflict"),
         ({"SyntheticData": "YES"}, "simulated-input"),
         ({"ContributingEquipmentSequence": maker(MODEL_NAME), "SyntheticData": "YES"}, "own-object"),
     ],
@@ -81,6 +99,11 @@ def test_what_a_header_says_is_refused_by_its_code(head, elements, code):
     "elements",
     [
         {"PatientAge": "018Y"},
+        {"PatientAge": None, "PatientBirthDate": "20080302"},
+        {"SeriesDescription": "Head without contrast"},
+        {"SeriesDescription": "Head non-contrast enhanced 5 mm"},
+        {"SeriesDescription": "Octant"},
+        {"ConvolutionKernel": "in-house"},
         {"PatientAge": ""},
         {"PatientAge": "old"},
         {"BodyPartExamined": "BRAIN"},
@@ -125,6 +148,29 @@ def test_too_few_slices_are_counted_by_position(head):
     assert refused.value.sentence == "the series holds 6 slices; at least 10 are needed"
 
 
+def test_a_node_that_is_told_so_takes_images_of_nobody(head):
+    nobody = config.parse({"node": {"accept_anonymous": True}})
+    assert eligibility.judge_at_once(changed(head, PatientID=""), nobody) is None
+
+
+def test_contrast_followed_through_time_is_a_perfusion_for_which_there_is_no_route(head):
+    assert code_of(changed(head * 3, ContrastBolusAgent="Iomeprol")) == "no-route"
+
+
+def test_slices_too_far_apart_leave_too_much_to_guess():
+    for step, refused in ((10.0, False), (10.2, True)):
+        head = phantom.head(phantom.even(12, step), matrix=8, thickness=10.0)
+        if not refused:
+            assert eligibility.judge_whole(head, ()) == ()
+            continue
+        with pytest.raises(Refused) as found:
+            eligibility.judge_whole(head, ())
+        assert (found.value.code, found.value.sentence) == (
+            "gap",
+            "the slices lie 10.2 mm apart; at most 10 mm are possible",
+        )
+
+
 def test_many_images_at_one_position_are_a_time_series(head):
     with pytest.raises(Refused) as refused:
         eligibility.judge_whole(head * 3, ())
@@ -135,7 +181,7 @@ def test_slices_without_a_position_are_none(head):
     with pytest.raises(Refused) as refused:
         eligibility.judge_whole(changed(head, ImagePositionPatient=None), ())
     assert refused.value.code == "too-few-slices"
-    assert eligibility.slices(changed(head, ImageOrientationPatient=None)) == []
+    assert places.slices(changed(head, ImageOrientationPatient=None)) == []
 
 
 def test_one_gap_warns_and_two_refuse(head):
@@ -150,7 +196,7 @@ def test_one_gap_warns_and_two_refuse(head):
 
 def test_offsets_follow_the_normal_whatever_the_tilt():
     tilted = phantom.head(phantom.even(12), matrix=8, tilt_degrees=20.0)
-    placed = eligibility.slices(tilted)
+    placed = places.slices(tilted)
     steps = [above.offset - below.offset for below, above in pairwise(placed)]
     assert steps == pytest.approx([5.0 * np.cos(np.radians(20.0))] * 11)
     assert all(s.thickness == 5.0 for s in placed)

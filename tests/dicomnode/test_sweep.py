@@ -131,6 +131,89 @@ def test_a_second_series_of_the_study_is_not_selected_and_says_why(bench: Bench,
     assert len({job_id for job_id, _ in bench.processed}) == 1
 
 
+THICK_BONE_STRANGE = ({"SliceThickness": 8.0}, {"ConvolutionKernel": "H60s"}, {"ConvolutionKernel": "made-here"})
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (2, 0, 3, 1)])
+def test_of_many_series_one_is_used_in_whatever_order_they_come(bench: Bench, head, now: datetime, order):
+    series = [head, *(other_series(head, f".{n}", **e) for n, e in enumerate(THICK_BONE_STRANGE, start=7))]
+    arrive(bench.intake, [ds for i in order for ds in series[i]], now)
+    bench.sweep.once(now + 2 * SECOND)
+    uids = [each[0].SeriesInstanceUID for each in series]
+    assert states(bench.books, uids) == ["SELECTED", "NOT_SELECTED", "REFUSED", "NOT_SELECTED"]
+    story = bookkeeping.story(bench.books, head[0].StudyInstanceUID)
+    why = {s.series_instance_uid: s.reason for s in story.series}
+    assert "the thickness of its slices suits better" in why[uids[1]]
+    assert "its kernel is known to be a soft one" in why[uids[3]]
+    assert len(story.jobs) == 1
+
+
+def test_a_better_series_that_comes_later_makes_the_next_revision(bench: Bench, head, now: datetime):
+    strange = other_series(head, ".8", ConvolutionKernel="made-here")
+    arrive(bench.intake, strange, now)
+    bench.sweep.once(now + 2 * SECOND)
+    arrive(bench.intake, head, now + 5 * SECOND, "A2")
+    for late in (8, 9):
+        bench.sweep.once(now + late * SECOND)
+    first, second = dict.fromkeys(job_id for job_id, _ in bench.processed)
+    assert bookkeeping.get_job(bench.books, second).supersedes == first
+    story = bookkeeping.story(bench.books, head[0].StudyInstanceUID)
+    state = {s.series_instance_uid: s for s in story.series}
+    assert state[head[0].SeriesInstanceUID].state == "SELECTED"
+    assert state[strange[0].SeriesInstanceUID].state == "NOT_SELECTED"
+    assert "instead: its kernel is known" in state[strange[0].SeriesInstanceUID].reason
+
+
+def test_a_scan_that_was_repeated_is_used_in_place_of_the_first(bench: Bench, head, now: datetime):
+    again = other_series(head, AcquisitionTime="084500")
+    arrive(bench.intake, [*again, *head], now)
+    bench.sweep.once(now + 2 * SECOND)
+    uids = [head[0].SeriesInstanceUID, again[0].SeriesInstanceUID]
+    assert states(bench.books, uids) == ["NOT_SELECTED", "SELECTED"]
+
+
+def test_a_better_series_that_comes_to_nothing_leaves_the_first_maps_in_place(bench: Bench, head, now: datetime):
+    plain = other_series(head, ConvolutionKernel="made-here")
+    arrive(bench.intake, plain, now)
+    bench.sweep.once(now + 2 * SECOND)
+    arrive(bench.intake, head, now + 5 * SECOND, "A2")
+    bench.sweep.once(now + 8 * SECOND)
+    first, second = dict.fromkeys(job_id for job_id, _ in bench.processed)
+    bookkeeping.claim(bench.books, second, "w1", now + 9 * SECOND)
+    bookkeeping.advance(bench.books, second, "w1", State.REJECTED, "it moved", now + 10 * SECOND, "motion")
+    bench.sweep.once(now + 11 * SECOND)
+    assert states(bench.books, [plain[0].SeriesInstanceUID]) == ["SELECTED"]
+    assert {job_id for job_id, _ in bench.processed} == {first, second}
+    assert bookkeeping.get_job(bench.books, first).state is State.QUEUED
+
+
+def test_an_image_shown_again_replaces_the_older_one(bench: Bench, head, now: datetime):
+    twin = deepcopy(head[7])
+    twin.SOPInstanceUID = twin.file_meta.MediaStorageSOPInstanceUID = twin.SOPInstanceUID[:-2] + ".9"
+    twin.InstanceNumber = 99
+    arrive(bench.intake, [*head, twin], now)
+    bench.sweep.once(now + 2 * SECOND)
+    ((job_id, _),) = bench.processed
+    used = {instance.sop_instance_uid for instance in bookkeeping.inputs(bench.books, job_id)}
+    assert len(used) == 20
+    assert twin.SOPInstanceUID in used
+    assert "1 older images" in bookkeeping.get_job(bench.books, job_id).warnings
+
+
+def test_nothing_is_made_of_a_study_with_two_patients_until_it_has_one(bench: Bench, head, now: datetime):
+    localizer = other_series(head[:1], PatientID="OTHER", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    arrive(bench.intake, [*localizer, *head], now)
+    bench.sweep.once(now + 2 * SECOND)
+    series = bookkeeping.story(bench.books, head[0].StudyInstanceUID).series
+    codes = {each.series_instance_uid: each.reason_code for each in series}
+    assert codes[head[0].SeriesInstanceUID] == "patient-conflict"
+    localizer = other_series(localizer, localizer[0].SeriesInstanceUID[-2:], PatientID=head[0].PatientID)
+    arrive(bench.intake, localizer, now + 5 * SECOND, "A2")
+    for late in (8, 9):
+        bench.sweep.once(now + late * SECOND)
+    assert states(bench.books, [head[0].SeriesInstanceUID]) == ["SELECTED"]
+
+
 def test_a_series_that_cannot_be_judged_fails_alone(bench: Bench, head, now: datetime):
     arrive(bench.intake, [*other_series(head), *head], now)
     broken = bookkeeping.receiving(bench.books)[0]
@@ -180,12 +263,15 @@ def test_what_was_lost_is_offered_again(bench: Bench, head, now: datetime):
 
 def test_the_key_knows_inputs_weights_and_settings_and_nothing_else(bench: Bench, head, now: datetime):
     arrive(bench.intake, head, now)
-    series, sweep = only_series(bench.books), bench.sweep
-    key = job_key(series, sweep.manifest, sweep.settings)
-    assert key == job_key(replace(series, instances=series.instances[::-1]), sweep.manifest, sweep.settings)
-    assert key == job_key(series, sweep.manifest, replace(sweep.settings, listen=config.Listen(port=104)))
-    assert key != job_key(replace(series, instances=series.instances[1:]), sweep.manifest, sweep.settings)
-    assert key != job_key(series, replace(sweep.manifest, sha256="0" * 64), sweep.settings)
-    assert key != job_key(series, replace(sweep.manifest, preprocessing="2"), sweep.settings)
+    sweep = bench.sweep
+    candidate = sweep.judge(only_series(bench.books), now + 2 * SECOND)
+    series = candidate.series
+    key = job_key(candidate, sweep.manifest, sweep.settings)
+    turned = replace(series, instances=series.instances[::-1])
+    assert key == job_key(replace(candidate, series=turned), sweep.manifest, sweep.settings)
+    assert key == job_key(candidate, sweep.manifest, replace(sweep.settings, listen=config.Listen(port=104)))
+    assert key != job_key(replace(candidate, instances=candidate.instances[1:]), sweep.manifest, sweep.settings)
+    assert key != job_key(candidate, replace(sweep.manifest, sha256="0" * 64), sweep.settings)
+    assert key != job_key(candidate, replace(sweep.manifest, preprocessing="2"), sweep.settings)
     other = replace(sweep.settings, processing=config.Processing(threads=1))
-    assert key != job_key(series, sweep.manifest, other)
+    assert key != job_key(candidate, sweep.manifest, other)

@@ -308,12 +308,19 @@ def test_slices_more_than_30_degrees_off_axial_are_oblique(degrees, refused):
     assert f"{degrees:.0f} degrees" in found.sentence
 
 
-@pytest.mark.parametrize("photometric", ["MONOCHROME1", "RGB", "PALETTE COLOR"])
+@pytest.mark.parametrize("photometric", ["RGB", "PALETTE COLOR"])
 def test_pictures_whose_grey_does_not_mean_density_are_refused(head, photometric):
     head[1].PhotometricInterpretation = photometric
     found = refusal(head)
     assert found.code == "unsupported-class"
     assert photometric in found.sentence
+
+
+def test_a_display_that_is_inverted_changes_no_value(head):
+    expected = from_slices(head).hu
+    for ds in head:
+        ds.PhotometricInterpretation = "MONOCHROME1"
+    assert np.array_equal(from_slices(head).hu, expected)
 
 
 def test_several_frames_in_an_image_are_refused(head):
