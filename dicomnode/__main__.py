@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from dicomnode import __version__, bookkeeping, config, settings_file
+from dicomnode import __version__, account_commands, bookkeeping, config, settings_file
 from dicomnode.config import ConfigError, Settings
 from dicomnode.spool import Spool
 from inference import weights
@@ -34,6 +34,9 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="node.toml; else $DICOMNODE_CONFIG, ./node.toml, /etc/dicomnode/node.toml."),
 ]
+
+
+app.add_typer(account_commands.app, name="account")
 
 
 @app.callback(invoke_without_command=True)
@@ -107,7 +110,7 @@ def up(config_file: ConfigOption = None) -> None:
     _log()
     tasks.configure(settings)
     tasks.declare()
-    Tree(path).run(stop_on_signals())
+    Tree(path, (("web",),) if settings.web.enabled else ()).run(stop_on_signals())
 
 
 @app.command()
@@ -174,6 +177,24 @@ def work(
     _weights(settings)
     tasks.configure(settings)
     tasks.work(names)
+
+
+@app.command()
+def web(config_file: ConfigOption = None) -> None:
+    """Serve: DICOMweb and the administrator's page."""
+    from dicomnode.web.server import serve  # only here: it brings the web framework
+
+    settings = _settings(_find(config_file))
+    _log()
+    books = _books(settings)
+    Spool(settings.node.data_dir).make()
+    try:
+        served = serve(settings, books)
+    except ConfigError as error:
+        _fail(str(error), USAGE)
+    if not served:
+        where = f"{settings.web.host} port {settings.web.port}"
+        _fail(f"cannot serve on {where}: something else does; change [web] port, or try `dicomnode doctor`")
 
 
 @app.command()

@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 from dicomnode.jobs import Lane
 from inference import weights
 
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FORBID = ConfigDict(extra="forbid")
 ENVIRONMENT = "DICOMNODE_CONFIG"
 PLACES = (Path("node.toml"), Path("/etc/dicomnode/node.toml"))
@@ -63,6 +64,14 @@ class Tls:
     certificate: str = ""
     key: str = ""
     client_ca: str = ""
+
+
+@dataclass(frozen=True, config=FORBID)
+class WebTls:
+    """PEM files of the web service; both empty is plain HTTP."""
+
+    certificate: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -147,6 +156,28 @@ class Url:
 
 
 @dataclass(frozen=True, config=FORBID)
+class Web:
+    """The web service: DICOMweb and the administrator's page. public_url: its address as browsers see it."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    public_url: Annotated[str, Field(pattern=r"^(https?://[^/]+(/.*)?)?$")] = ""
+    session_hours: Annotated[float, Field(gt=0, le=24)] = 12.0
+    tls: WebTls = field(default_factory=WebTls)
+
+    @property
+    def is_secret(self) -> bool:
+        """True where nobody on the way can read what browsers say."""
+        return bool(self.tls.certificate) or self.public_url.startswith("https:")
+
+    @property
+    def is_local(self) -> bool:
+        """True where only this machine can connect."""
+        return self.host in LOOPBACK
+
+
+@dataclass(frozen=True, config=FORBID)
 class Settings:
     """Everything node.toml says."""
 
@@ -158,6 +189,7 @@ class Settings:
     destination: tuple[Destination, ...] = ()
     books: Url = field(default_factory=Url)
     broker: Url = field(default_factory=Url)
+    web: Web = field(default_factory=Web)
 
     @property
     def books_url(self) -> str:
@@ -210,19 +242,26 @@ def load(path: Path) -> Settings:
 
 def parse(raw: Mapping[str, Any], name: str = "node.toml", folder: Path = Path()) -> Settings:
     """Check settings already read; data_dir, a folder of weights and TLS files are taken relative to `folder`."""
-    node, processing, listen = (dict(raw.get(section, {})) for section in ("node", "processing", "listen"))
+    node, processing, listen, web = (dict(raw.get(name, {})) for name in ("node", "processing", "listen", "web"))
     node["data_dir"] = folder / node.get("data_dir", "data")
     if "/" in str(processing.get("weights", "")):
         processing["weights"] = str(folder / processing["weights"])
-    if isinstance(listen.get("tls"), Mapping):
-        listen["tls"] = {k: str(folder / v) if v and isinstance(v, str) else v for k, v in listen["tls"].items()}
-    changed = {"node": node, "processing": processing, "listen": listen}
+    for keys in (listen, web):
+        if isinstance(keys.get("tls"), Mapping):
+            keys["tls"] = {k: str(folder / v) if v and isinstance(v, str) else v for k, v in keys["tls"].items()}
+    changed = {"node": node, "processing": processing, "listen": listen, "web": web}
     try:
         settings = TypeAdapter(Settings).validate_python({**raw, **changed})
     except ValidationError as error:
         raise ConfigError("\n".join(_sentence(name, problem) for problem in error.errors())) from error
-    if bool(settings.listen.tls.certificate) != bool(settings.listen.tls.key):
-        raise ConfigError(f"{name}: [listen] tls needs both certificate and key, or neither for plain DICOM")
+    for section, tls, plain in (("listen", settings.listen.tls, "DICOM"), ("web", settings.web.tls, "HTTP")):
+        if bool(tls.certificate) != bool(tls.key):
+            raise ConfigError(f"{name}: [{section}] tls needs both certificate and key, or neither for plain {plain}")
+    if not (settings.web.is_local or settings.web.is_secret):
+        raise ConfigError(
+            f"{name}: [web] host {settings.web.host} would send passwords and patients in clear text; set tls, or "
+            "public_url to the https address of the proxy in front, or host to 127.0.0.1"
+        )
     _refuse_twins(name, "destination", [d.name for d in settings.destination])
     for number, destination in enumerate(settings.destination):
         lacking = [key for key in ("ae_title", "host", "port") if not getattr(destination, key)]

@@ -28,6 +28,8 @@ IDENTITY = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClass
 BOOKED = (*IDENTITY, "PatientID", "AccessionNumber", "Modality", "SeriesDescription")
 JUDGED = (
     *BOOKED,
+    "PatientName",
+    "StudyDate",
     "ImageType",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -164,12 +166,12 @@ def _parsed(stream: BinaryIO) -> tuple[Elements, str]:
     try:
         ds = dcmread(stream, stop_before_pixels=True, specific_tags=list(BOOKED))
         syntax = UID(ds.file_meta.TransferSyntaxUID)
-        return {keyword: _text(ds, keyword) for keyword in BOOKED}, str(syntax)
+        return {keyword: text(ds, keyword) for keyword in BOOKED}, str(syntax)
     except UNREADABLE as error:
         raise Refused("not-dicom", f"the bytes cannot be read as a DICOM data set ({error})") from error
 
 
-def _text(ds: Dataset, keyword: str) -> str:
+def text(ds: Dataset, keyword: str) -> str:
     """A value as text; a broken declaration of the character set must not cost the instance."""
     try:
         return str(ds.get(keyword) or "").replace("\0", "")  # PostgreSQL keeps no NUL

@@ -121,6 +121,20 @@ url = ""
 [broker]
 # Celery broker URL. Empty: a folder in data_dir, no server needed.
 url = ""
+
+[web]
+# true: `dicomnode up` also runs the web service: DICOMweb and the administrator's page. Nobody gets in without an
+# account; `dicomnode account add NAME --role administrator` makes the first.
+enabled = false
+# Address and port. 127.0.0.1 serves this machine only; any other needs tls, or a proxy in front that speaks https.
+host = "127.0.0.1"
+port = 8080
+# The address as browsers see it (https://perfusion.hospital.example), where a proxy stands in front; else empty.
+public_url = ""
+# Hours after which everybody logs in again; without use it is half an hour.
+session_hours = 12.0
+# PEM files, relative to this one: certificate (with its chain) and key. Both empty is plain HTTP.
+tls = { certificate = "", key = "" }
 """
 
 

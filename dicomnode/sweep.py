@@ -121,8 +121,10 @@ class Sweep:
             warnings = (*left_out, *eligibility.judge_whole(headers, verdict.gaps))
             if len(named) > 1:
                 raise Refused(identity.CONFLICT, identity.DIFFERENT)
+            self._describe(series)
             return Candidate(series, headers, tuple(dict.fromkeys(ids)), verdict.by, warnings)
         except Refused as refusal:
+            self._describe(series)
             self._refuse(series, refusal, now)
             return None
 
@@ -134,6 +136,11 @@ class Sweep:
             for frame in frames.of(header.of_file(self.spool.path(instance.path)))
         ]
         return [i for i, _ in found], [frame for _, frame in found]
+
+    def _describe(self, series: OpenSeries) -> None:
+        ds = header.of_file(self.spool.path(series.instances[0].path))
+        name, date = header.text(ds, "PatientName"), header.text(ds, "StudyDate")
+        bookkeeping.describe_study(self.books, series.study_instance_uid, name, date)
 
     def _refuse_own(self, series: OpenSeries) -> None:
         if bookkeeping.are_ours(self.books, (i.sop_instance_uid for i in series.instances)):

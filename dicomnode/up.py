@@ -30,14 +30,15 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(slots=True)
 class Tree:
-    """The running services."""
+    """The running services: those of ROLES, and more where the settings switch them on."""
 
     config_path: Path
+    more: tuple[tuple[str, ...], ...] = ()
     running: dict[tuple[str, ...], subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def run(self, stop: threading.Event) -> None:
         """Keep every role running until told to stop."""
-        for role in ROLES:
+        for role in (*ROLES, *self.more):
             self.running[role] = self._start(role)
         while not stop.wait(PAUSE):
             for role, process in list(self.running.items()):

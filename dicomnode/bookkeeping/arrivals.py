@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy.orm import Session
+from ulid import ULID
 
 from dicomnode.bookkeeping.store import Books, BooksAway, add, note, reading, writing, writing_rows
 from dicomnode.bookkeeping.tables import Association, Base, History, Instance, Job, JobInput, Result, Series, Study
@@ -153,7 +154,10 @@ def _note_series(connection: Connection, received: Received, peer: Peer, now: da
         Study,
         Study.study_instance_uid,
         study_instance_uid=received.study_instance_uid,
+        id=str(ULID.from_datetime(now)),
         patient_id=received.patient_id,
+        patient_name="",
+        study_date="",
         accession_number=received.accession_number,
         lane=peer.lane,
     )
@@ -297,6 +301,13 @@ def close_series(
             session.flush()
             crashpoint("series.noted")
         return closed is not None
+
+
+def describe_study(books: Books, study_instance_uid: str, patient_name: str, study_date: str) -> None:
+    """Record what a study is looked for by, once a series of it has been read as a whole."""
+    nameless = (Study.study_instance_uid == study_instance_uid, Study.patient_name == "", Study.study_date == "")
+    with writing(books) as session:
+        session.execute(update(Study).where(*nameless).values(patient_name=patient_name, study_date=study_date))
 
 
 def are_ours(books: Books, sop_instance_uids: Iterable[str]) -> bool:

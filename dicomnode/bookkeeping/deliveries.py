@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, case, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from dicomnode.bookkeeping.store import Books, add, note, reading, writing
-from dicomnode.bookkeeping.tables import Absence, Delivery, History, Job, Result
+from dicomnode.bookkeeping.store import ACTOR, Books, add, note, reading, writing
+from dicomnode.bookkeeping.tables import Absence, Confirmation, Delivery, History, Job, Result
 from dicomnode.crashpoints import crashpoint
 from dicomnode.jobs import DeliveryState, Lane, State
 
@@ -126,12 +126,21 @@ def note_answers(
                 delivery.sent_at = delivery.transaction_uid = None
             else:
                 delivery.sent_at = delivery.sent_at or now
+        if any(state is DeliveryState.CONFIRMED for state, _ in news):
+            _note_confirmation(session, destination, now)
         for (state, status), count in news.items():
             note(session, "job", job_id, now, None, f"{count} files {state} at {destination}", status)
         session.flush()
         crashpoint("send.noted")
         if reported:  # the next sweep closes the job
             session.execute(update(Job).where(Job.id == job_id).values(enqueued_at=now - 2 * OFFERED))
+
+
+def _note_confirmation(session: Session, destination: str, now: datetime) -> None:
+    """Of several workers that come at once, the latest moment stays."""
+    if add(session, Confirmation, Confirmation.destination, destination=destination, at=now) is None:
+        mine = (Confirmation.destination == destination, Confirmation.at < now)
+        session.execute(update(Confirmation).where(*mine).values(at=now))
 
 
 def note_asked(books: Books, deliveries: Sequence[int], transaction_uid: str) -> None:
@@ -221,7 +230,7 @@ def stroke_waits(books: Books, destinations: Iterable[str], now: datetime) -> bo
 
 
 def resend(
-    books: Books, job_id: str, destinations: Iterable[tuple[str, frozenset[str]]], now: datetime
+    books: Books, job_id: str, destinations: Iterable[tuple[str, frozenset[str]]], now: datetime, actor: str = ACTOR
 ) -> dict[str, int]:
     """Make new deliveries of a job's finished files; how many for each destination (name, wanted kinds).
 
@@ -241,7 +250,9 @@ def resend(
                 made[destination] += 1
         for destination, count in made.items():
             why = "resend by an operator"
-            note(session, "job", job_id, now, None, f"{count} files {DeliveryState.PENDING} at {destination}", why)
+            note(
+                session, "job", job_id, now, None, f"{count} files {DeliveryState.PENDING} at {destination}", why, actor
+            )
     return dict(made)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from ulid import ULID
 
 from dicomnode.bookkeeping.deliveries import was_sending
-from dicomnode.bookkeeping.store import Books, add, note, reading, writing
+from dicomnode.bookkeeping.store import ACTOR, Books, add, note, reading, writing
 from dicomnode.bookkeeping.tables import Delivery, Instance, Job, JobInput, Result, Series, Study
 from dicomnode.crashpoints import crashpoint
 from dicomnode.jobs import NO_MAPS, OPERATOR_ONLY, DeliveryState, Lane, SeriesState, State, before
@@ -66,7 +66,7 @@ def open_job(books: Books, order: Order, last_received_at: datetime, now: dateti
         note(session, "series", selected, now, SeriesState.RECEIVING, SeriesState.SELECTED, order.why)
         if order.instead_of:
             _pass_over(session, *order.instead_of, now)
-        job_id = _insert_job(session, order, now)
+        job_id = _insert_job(session, order, now, last_received_at)
         session.flush()
         crashpoint("job.noted")
         return job_id
@@ -85,7 +85,7 @@ def open_page(books: Books, order: Order, now: datetime) -> str | None:
         return _insert_job(session, order, now)
 
 
-def _insert_job(session: Session, order: Order, now: datetime) -> str | None:
+def _insert_job(session: Session, order: Order, now: datetime, last_slice_at: datetime | None = None) -> str | None:
     # A job that failed and left nothing is nothing to replace.
     alive, left_files = Job.state.not_in(OPERATOR_ONLY), select(Result.job).where(Result.job == Job.id).exists()
     earlier = session.execute(
@@ -111,6 +111,7 @@ def _insert_job(session: Session, order: Order, now: datetime) -> str | None:
         attempts=0,
         enqueued_at=now,
         created_at=now,
+        last_slice_at=last_slice_at,
         engine=order.engine,
     )
     if job_id is None:
@@ -176,6 +177,7 @@ def advance(
             update(Job)
             .where(_held_by(job_id, owner), Job.state.in_(before(after)))
             .values(state=after, reason_code=code, reason=why, lease_owner=None, lease_until=None, enqueued_at=now)
+            .values({"done_at": now} if after is State.DONE else {})
             .returning(Job)
         )
         if moved is None:
@@ -248,24 +250,43 @@ def _offer_siblings(session: Session, study_instance_uid: str, route: str, now: 
         note(session, "series", uid, now, SeriesState.NOT_SELECTED, SeriesState.RECEIVING, "the chosen series failed")
 
 
-def retry(books: Books, job_id: str, now: datetime) -> bool:
+def retry(books: Books, job_id: str, now: datetime, actor: str = ACTOR) -> bool:
     """An operator brings a failed or rejected job back: what it lacks is made, and sent again.
 
-    A job whose files were all finished goes to the senders at once.
+    A job whose files were all finished goes to the senders at once. actor: who asks for it.
     """
     with writing(books) as session:
         was = session.scalar(select(Job.state).where(Job.id == job_id))
         finished = session.scalar(select(Job.id).where(Job.id == job_id, Job.state == State.FAILED, was_sending()))
         after = State.SENDING if finished else State.QUEUED
         back = update(Job).where(Job.id == job_id, Job.state.in_(OPERATOR_ONLY))
-        values = {"attempts": 0, "reason_code": None, "reason": None, "enqueued_at": now - UNCLAIMED}
+        values = {
+            "attempts": 0,
+            "reason_code": None,
+            "reason": None,
+            "enqueued_at": now - UNCLAIMED,
+            "dismissed_at": None,
+        }
         if session.scalar(back.values(state=after, **values).returning(Job.id)) is None:
             return False
         mine = select(Result.sop_instance_uid).where(Result.job == job_id)
         ended = (Delivery.result.in_(mine), Delivery.state.in_((DeliveryState.REFUSED, DeliveryState.DEAD)))
         fresh = {"state": DeliveryState.PENDING, "next_at": now, "attempts": 0}
         session.execute(update(Delivery).where(*ended).values(**fresh, sent_at=None, transaction_uid=None))
-        note(session, "job", job_id, now, was, after, "retry by an operator")
+        note(session, "job", job_id, now, was, after, "retry by an operator", actor)
+        return True
+
+
+def dismiss(books: Books, job_id: str, why: str, now: datetime, actor: str) -> bool:
+    """Nothing more is to be done about a failed or rejected job; False where it is not such a job, or dismissed.
+
+    why: the operator's note. The job stays in its state, and may be brought back by `retry`.
+    """
+    with writing(books) as session:
+        ended = update(Job).where(Job.id == job_id, Job.state.in_(OPERATOR_ONLY), Job.dismissed_at.is_(None))
+        if session.scalar(ended.values(dismissed_at=now).returning(Job.id)) is None:
+            return False
+        note(session, "job", job_id, now, None, "DISMISSED", why, actor)
         return True
 
 

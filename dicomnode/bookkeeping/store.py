@@ -109,12 +109,19 @@ def _connection(to: Session | Connection) -> Connection:
 
 
 def note(
-    to: Session | Connection, subject: str, subject_id: str, at: datetime, before: object, after: object, why: str
+    to: Session | Connection,
+    subject: str,
+    subject_id: str,
+    at: datetime,
+    before: object,
+    after: object,
+    why: str,
+    actor: str = ACTOR,
 ) -> None:
-    """Add one line to the history."""
+    """Add one line to the history; actor: the account of a person, else this process."""
     states = {"before": None if before is None else str(before), "after": str(after)}
     _connection(to).execute(
-        ADDITION, {"subject": subject, "subject_id": subject_id, "at": at, **states, "why": why, "actor": ACTOR}
+        ADDITION, {"subject": subject, "subject_id": subject_id, "at": at, **states, "why": why, "actor": actor}
     )
 
 

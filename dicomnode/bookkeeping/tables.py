@@ -10,6 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from dicomnode.jobs import DeliveryState, Lane, SeriesState, State
+from dicomnode.roles import Role
 
 
 class Moment(TypeDecorator[datetime]):
@@ -49,16 +50,19 @@ class Base(DeclarativeBase):
     )
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         datetime: Moment(),
-        **{kind: _words(kind) for kind in (Lane, SeriesState, State, DeliveryState)},
+        **{kind: _words(kind) for kind in (Lane, SeriesState, State, DeliveryState, Role)},
     }
 
 
 class Study(Base):
-    """A DICOM study, known by what its instances say."""
+    """A DICOM study, known by what its instances say; id is ours, for addresses that name no patient's."""
 
     __tablename__ = "study"
     study_instance_uid: Mapped[str] = mapped_column(primary_key=True)
-    patient_id: Mapped[str]
+    id: Mapped[str] = mapped_column(unique=True, index=True)
+    patient_id: Mapped[str] = mapped_column(index=True)
+    patient_name: Mapped[str] = mapped_column(default="")
+    study_date: Mapped[str] = mapped_column(default="", index=True)
     accession_number: Mapped[str] = mapped_column(index=True)
     lane: Mapped[Lane]
 
@@ -113,9 +117,14 @@ class Instance(Base):
 
 
 class Job(Base):
-    """One run of one route over one set of inputs; the key makes the same inputs the same job."""
+    """One run of one route over one set of inputs; the key makes the same inputs the same job.
+
+    last_slice_at: when the newest of its inputs came; done_at: when every required destination had confirmed;
+    dismissed_at: when an operator said that nothing more is to be done about it.
+    """
 
     __tablename__ = "job"
+    __table_args__ = (Index("ix_job_state_id", "state", "id"),)
     id: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(unique=True)
     study: Mapped[str] = mapped_column(ForeignKey("study.study_instance_uid"), index=True)
@@ -123,7 +132,7 @@ class Job(Base):
     revision: Mapped[int]
     supersedes: Mapped[str | None] = mapped_column(ForeignKey("job.id"))
     lane: Mapped[Lane]
-    state: Mapped[State] = mapped_column(index=True)
+    state: Mapped[State]
     reason_code: Mapped[str | None]
     reason: Mapped[str | None]
     warnings: Mapped[str] = mapped_column(default="")
@@ -132,6 +141,9 @@ class Job(Base):
     lease_until: Mapped[datetime | None]
     enqueued_at: Mapped[datetime]
     created_at: Mapped[datetime]
+    last_slice_at: Mapped[datetime | None]
+    done_at: Mapped[datetime | None] = mapped_column(index=True)
+    dismissed_at: Mapped[datetime | None]
     engine: Mapped[str]
 
 
@@ -187,6 +199,14 @@ class Absence(Base):
     why: Mapped[str]
 
 
+class Confirmation(Base):
+    """When a destination last confirmed that it holds a file of ours."""
+
+    __tablename__ = "confirmation"
+    destination: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+
+
 class Commitment(Base):
     """A scanner's request that we commit to keeping instances (PS3.4 J.3.2); answered_at is empty until it knows."""
 
@@ -220,3 +240,28 @@ class History(Base):
     after: Mapped[str]
     why: Mapped[str]
     actor: Mapped[str]
+
+
+class Account(Base):
+    """Who may use the web service, as what; without a password hash only by a token."""
+
+    __tablename__ = "account"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    role: Mapped[Role]
+    password_hash: Mapped[str | None]
+    failures: Mapped[int] = mapped_column(default=0)
+    locked_until: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+
+
+class Access(Base):
+    """A session of a browser or a token of a program; only the digest of its secret is here."""
+
+    __tablename__ = "access"
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    account: Mapped[str] = mapped_column(ForeignKey("account.name", ondelete="CASCADE"), index=True)
+    kind: Mapped[str]
+    csrf: Mapped[str]
+    created_at: Mapped[datetime]
+    used_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)

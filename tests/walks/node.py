@@ -161,6 +161,7 @@ class Orthanc:
             "DefaultEncoding": "Utf8",
             "OverwriteInstances": self.overwrites,
             "Plugins": list(self.plugins),
+            **self.more,
         }
         path = self.folder / "orthanc.json"
         path.write_text(json.dumps(settings))

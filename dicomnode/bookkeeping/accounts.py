@@ -1,0 +1,140 @@
+"""Accounts of the web service, their sessions and tokens; each change is a line of history with who made it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, func, select, update
+
+from dicomnode.bookkeeping.store import Books, add, note, reading, writing
+from dicomnode.bookkeeping.tables import Access, Account
+from dicomnode.roles import Role, lock_after
+
+SESSION, TOKEN = "session", "token"
+IDLE = timedelta(minutes=30)  # a session that nobody uses ends
+TOUCH = timedelta(minutes=1)  # use is recorded no more often
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who a request comes from. csrf: what each form of this session must bring back; empty for programs."""
+
+    name: str
+    role: Role
+    kind: str
+    csrf: str = ""
+
+
+def add_account(books: Books, name: str, role: Role, password_hash: str | None, now: datetime, actor: str) -> bool:
+    """Make an account; False where the name is taken."""
+    values = {"role": role, "password_hash": password_hash, "failures": 0, "created_at": now}
+    with writing(books) as session:
+        made = add(session, Account, Account.name, name=name, **values) is not None
+        if made:
+            note(session, "account", name, now, None, "ADDED", f"as {role}", actor)
+        return made
+
+
+def change_account(
+    books: Books, name: str, now: datetime, actor: str, *, role: Role | None = None, password_hash: str | None = None
+) -> bool:
+    """Give an account another role or password, which ends its sessions; False where there is none."""
+    words = {"role": role, "password_hash": password_hash}
+    values = {key: value for key, value in words.items() if value is not None}
+    with writing(books) as session:
+        changed = update(Account).where(Account.name == name).values(**values, failures=0, locked_until=None)
+        if session.scalar(changed.returning(Account.name)) is None:
+            return False
+        session.execute(delete(Access).where(Access.account == name, Access.kind == SESSION))
+        what = f"role {role}" if role else "password"
+        note(session, "account", name, now, None, "CHANGED", what, actor)
+        return True
+
+
+def remove_account(books: Books, name: str, now: datetime, actor: str) -> bool:
+    """Remove an account with its sessions and tokens; its history stays."""
+    with writing(books) as session:
+        session.execute(delete(Access).where(Access.account == name))
+        if session.scalar(delete(Account).where(Account.name == name).returning(Account.name)) is None:
+            return False
+        note(session, "account", name, now, None, "REMOVED", "by an administrator", actor)
+        return True
+
+
+def accounts(books: Books) -> Sequence[tuple[Account, int]]:
+    """All accounts, and how many tokens each has."""
+    tokens = func.count(Access.digest).filter(Access.kind == TOKEN)
+    with reading(books) as session:
+        joined = select(Account, tokens).outerjoin(Access, Access.account == Account.name)
+        return [(account, n) for account, n in session.execute(joined.group_by(Account.name).order_by(Account.name))]
+
+
+def account(books: Books, name: str) -> Account | None:
+    """The account of this name."""
+    with reading(books) as session:
+        return session.get(Account, name)
+
+
+def note_failure(books: Books, name: str, address: str, now: datetime) -> None:
+    """A wrong password; after several the account is locked for a while, ever longer. One atomic count."""
+    with writing(books) as session:
+        counted = update(Account).where(Account.name == name).values(failures=Account.failures + 1)
+        failures = session.scalar(counted.returning(Account.failures))
+        known = name if failures is not None else "(unknown)"  # what was typed there may be a password
+        note(session, "account", known, now, None, "LOGIN REFUSED", f"from {address}", known)
+        until = lock_after(failures or 0, now)
+        if until:
+            session.execute(update(Account).where(Account.name == name).values(locked_until=until))
+            note(session, "account", name, now, None, "LOCKED", f"after {failures} wrong passwords", name)
+
+
+def note_login(books: Books, name: str, address: str, now: datetime) -> None:
+    """The right password."""
+    with writing(books) as session:
+        session.execute(update(Account).where(Account.name == name).values(failures=0, locked_until=None))
+        note(session, "account", name, now, None, "LOGIN", f"from {address}", name)
+
+
+def add_access(
+    books: Books, digest: str, name: str, kind: str, csrf: str, expires_at: datetime, now: datetime, actor: str
+) -> None:
+    """Begin a session or make a token, of which only the digest is kept; what has expired is cleared away."""
+    with writing(books) as session:
+        session.execute(delete(Access).where(Access.expires_at < now))
+        moments = {"created_at": now, "used_at": now, "expires_at": expires_at}
+        session.add(Access(digest=digest, account=name, kind=kind, csrf=csrf, **moments))
+        if kind == TOKEN:
+            note(session, "account", name, now, None, "TOKEN", f"until {expires_at:%Y-%m-%d}", actor)
+
+
+def visitor(books: Books, digest: str, now: datetime, *, active: bool = True) -> Visitor | None:
+    """Whose session or token this is, if it still counts. active: False where a page only refreshes itself."""
+    with reading(books) as session:
+        mine = select(Access, Account).join(Account).where(Access.digest == digest, Access.expires_at > now)
+        found = session.execute(mine).first()
+        if found is None:
+            return None
+        access, owner = found
+        if access.kind == SESSION and access.used_at < now - IDLE:
+            return None
+    if active and access.used_at < now - TOUCH:
+        with writing(books) as session:
+            session.execute(update(Access).where(Access.digest == digest).values(used_at=now))
+    return Visitor(owner.name, owner.role, access.kind, access.csrf)
+
+
+def end_access(books: Books, digest: str, now: datetime) -> None:
+    """Log out, or withdraw a token."""
+    with writing(books) as session:
+        name = session.scalar(delete(Access).where(Access.digest == digest).returning(Access.account))
+        if name:
+            note(session, "account", name, now, None, "LOGOUT", "by its owner", name)
+
+
+def end_tokens(books: Books, name: str, now: datetime, actor: str) -> int:
+    """Withdraw all tokens of an account; how many."""
+    with writing(books) as session:
+        mine = delete(Access).where(Access.account == name, Access.kind == TOKEN).returning(Access.digest)
+        ended = len(session.scalars(mine).all())
+        note(session, "account", name, now, None, "TOKENS WITHDRAWN", f"{ended}", actor)
+        return ended

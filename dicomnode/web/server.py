@@ -1,0 +1,67 @@
+"""`dicomnode web`: the service over HTTP or HTTPS until it is told to stop."""
+
+import ssl
+from datetime import UTC, datetime
+
+import uvicorn
+
+from dicomnode import bookkeeping
+from dicomnode.bookkeeping import Books
+from dicomnode.config import Settings, Tls
+from dicomnode.intake import Intake
+from dicomnode.room import Room
+from dicomnode.scp.store import Store
+from dicomnode.spool import Spool
+from dicomnode.tls import server_context
+from dicomnode.web.app import make
+from dicomnode.web.site import Site
+from dicomnode.web.stow import MARK
+
+
+def site(settings: Settings, books: Books) -> Site:
+    """The node of these settings."""
+    intake, listen = Intake(books, Spool(settings.node.data_dir)), settings.listen
+    room = Room(settings.node.data_dir, int(listen.keep_free_gib * 2**30))
+    clock = lambda: datetime.now(UTC)  # noqa: E731
+    return Site(settings, intake, Store(intake, room, listen.largest_instance_mib * 2**20, clock), clock)
+
+
+def context(settings: Settings) -> ssl.SSLContext | None:
+    """TLS of the service, or None for plain HTTP; raises ConfigError with the file that cannot be used."""
+    tls = settings.web.tls
+    return server_context(Tls(tls.certificate, tls.key), "web") if tls.certificate else None
+
+
+def server(settings: Settings, books: Books) -> uvicorn.Server:
+    """The service, not yet started. Its own access log names routes and not addresses, so uvicorn's is off."""
+    bookkeeping.release_all(books, datetime.now(UTC), MARK)
+    secure = context(settings)
+    return uvicorn.Server(
+        uvicorn.Config(
+            make(site(settings, books)),
+            host=settings.web.host,
+            port=settings.web.port,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=5,
+            ssl_context_factory=(lambda _, __: secure) if secure else None,
+        )
+    )
+
+
+def serve(settings: Settings, books: Books) -> bool:
+    """Serve until SIGTERM or SIGINT; False where the port cannot be had. Raises ConfigError."""
+    running = server(settings, books)
+    try:
+        running.run()
+    except SystemExit:  # uvicorn's way to say that it could not begin
+        return False
+    finally:
+        bookkeeping.close(books)
+    return running.started
