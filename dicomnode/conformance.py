@@ -34,6 +34,7 @@ from dicomnode.retries import FIRST, GIVE_UP_AFTER, LONGEST
 from dicomnode.scp.direct import MAXIMUM_PDU
 from dicomnode.scp.listener import MAXIMUM_ASSOCIATIONS, STORAGE_CLASSES, TRANSFER_SYNTAXES
 from dicomnode.sender import peers
+from dicomnode.web import qido
 from dicomnode.writer import codes, common
 from inference.maps import KINDS
 
@@ -117,7 +118,8 @@ def _overview() -> Iterator[str]:
             ("Storage", "the objects of section 6", "all classes of section 9"),
             ("Storage Commitment Push Model", "for what was sent", "for what was received"),
             ("Study Root Query/Retrieve, FIND", "at IMAGE level, to confirm what was sent", "no"),
-            ("DICOMweb STOW-RS, QIDO-RS", "user agent (`stow_url` of a destination)", "no origin server"),
+            ("DICOMweb STOW-RS, QIDO-RS", "user agent (`stow_url` of a destination)", "origin server (`[web]`)"),
+            ("DICOMweb WADO-RS", "no", "origin server (`[web]`)"),
             ("Modality worklist, MPPS, UPS, Query/Retrieve MOVE and GET, Print, media", "no", "no"),
         ),
     )
@@ -213,11 +215,42 @@ def _status(mask: int, value: int) -> str:
 
 
 def _web() -> Iterator[str]:
-    yield 'User agent only. STOW-RS (PS3.18 10.5): `multipart/related; type="application/dicom"`, the'
+    yield 'As a user agent: STOW-RS (PS3.18 10.5): `multipart/related; type="application/dicom"`, the'
     yield "statuses of each"
     yield "instance read from the `application/dicom+json` answer to 200, 202 and 409. QIDO-RS (10.6)"
     yield "confirms by instance."
     yield "The `Authorization` header comes from the environment. UPS-RS is not supported."
+    yield ""
+    yield "As an origin server, where `[web]` is switched on, under `/dicom-web`; each request needs a token"
+    yield "(Bearer) or a password (Basic), and TLS unless it comes from the same machine:"
+    yield ""
+    yield from _table(
+        ("Resource", "Methods", "What is supported"),
+        (
+            (
+                "`studies`, `studies/{study}`",
+                "POST (STOW-RS)",
+                '`multipart/related; type="application/dicom"`; an account of role sender that is a `[[source]]`; '
+                "200, 202 or 409, with a reason for each instance; 503 where the disk is full",
+            ),
+            (
+                "`studies`, `.../series`, `.../instances` of a study or series",
+                "GET (QIDO-RS)",
+                "`application/dicom+json`; " + ", ".join(sorted(qido.MATCHED)) + "; Modality and UIDs below; `limit`, "
+                "`offset`, `includefield`; what is not matched is said in a Warning",
+            ),
+            (
+                "study, series, instance",
+                "GET (WADO-RS)",
+                "files in the transfer syntax in which they lie here; others are refused (406)",
+            ),
+            ("`metadata`, `bulkdata/{tag}`", "GET (WADO-RS)", "`application/dicom+json`; `application/octet-stream`"),
+            ("`frames/{list}`", "GET (WADO-RS)", "`application/octet-stream`, never compressed"),
+            ("`rendered`, `frames/{n}/rendered`", "GET (WADO-RS)", "`image/png`, `image/jpeg`; `window`"),
+        ),
+    )
+    yield ""
+    yield "Given out are the results of this node; what it has received, to operators and administrators only."
 
 
 def _created() -> Iterator[str]:
@@ -295,7 +328,7 @@ def _terminology() -> Iterator[str]:
     yield "Character sets: read are all that pydicom knows; written is Unicode, or that of the source"
     yield "(`character_set`)."
     yield ""
-    yield "Security: AE titles and addresses are checked; TLS is not offered by the listener yet. Logs"
+    yield "Security: AE titles and addresses are checked; listener and web service offer TLS. Logs"
     yield "hold no patient data."
 
 

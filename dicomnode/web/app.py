@@ -18,7 +18,6 @@ from dicomnode.web.site import Site
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("dicomnode.access")
 
-DICOMWEB = "/dicom-web"
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -40,7 +39,7 @@ def make(site: Site) -> FastAPI:
     app = FastAPI(title="perfusion node", version=__version__, openapi_url=None, redirect_slashes=False)
     app.state.site = site
     for module in (stow, qido, wado):
-        app.include_router(module.router, prefix=DICOMWEB)
+        app.include_router(module.router)
     app.include_router(health.router)
     app.add_middleware(Guard, secret=site.settings.web.is_secret)
     app.add_exception_handler(NotLoggedIn, _to_login)

@@ -12,6 +12,7 @@ from dicomnode.scp.store import Store
 from dicomnode.spool import Part
 
 LONGEST_META = 65536  # bytes of preamble and file meta information
+LONGEST_BOUNDARY = 200  # RFC 2046 5.1.1 says 70, Orthanc sends 73
 LONGEST_HEADER = 4096  # bytes of the headers of one part
 DICOM = "application/dicom"
 
@@ -28,7 +29,7 @@ def boundary_of(content_type: str) -> bytes:
     if message.get_content_type() != "multipart/related" or kind != DICOM:
         raise TypeError
     boundary = message.get_boundary()
-    if not boundary or not boundary.isascii() or len(boundary) > 70:  # RFC 2046 5.1.1
+    if not boundary or not boundary.isascii() or len(boundary) > LONGEST_BOUNDARY:
         raise Malformed("the Content-Type has no boundary")
     return boundary.encode()
 

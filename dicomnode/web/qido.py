@@ -16,9 +16,9 @@ from dicomnode.roles import MAY, Right
 from dicomnode.web.accept import choose
 from dicomnode.web.dicom_json import MEDIA, as_json, header
 from dicomnode.web.gate import may
-from dicomnode.web.site import Site, site_of
+from dicomnode.web.site import DICOMWEB, Site, site_of
 
-router = APIRouter()
+router = APIRouter(prefix=DICOMWEB)
 
 # kind of result -> Modality that its file says
 MODALITY = {
@@ -178,7 +178,7 @@ def _study(held: HeldStudy, site: Site, request: Request, included: frozenset[st
     ds.AccessionNumber = held.study.accession_number
     ds.ModalitiesInStudy = sorted(held.modalities | {MODALITY.get(kind, "OT") for kind in held.kinds})
     ds.NumberOfStudyRelatedSeries, ds.NumberOfStudyRelatedInstances = held.series, held.instances
-    return _here(ds, f"{site.address(request)}/dicom-web/studies/{held.study.study_instance_uid}")
+    return _here(ds, f"{site.address(request)}{DICOMWEB}/studies/{held.study.study_instance_uid}")
 
 
 def _series(held: list[Held], site: Site, request: Request, included: frozenset[str]) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def _instance(held: Held, site: Site, request: Request, included: frozenset[str]
 
 def url_of(site: Site, request: Request, held: Held, level: str) -> str:
     """Where a series or an instance is retrieved."""
-    url = f"{site.address(request)}/dicom-web/studies/{held.study_instance_uid}/series/{held.series_instance_uid}"
+    url = f"{site.address(request)}{DICOMWEB}/studies/{held.study_instance_uid}/series/{held.series_instance_uid}"
     return url if level == "series" else f"{url}/instances/{held.sop_instance_uid}"
 
 

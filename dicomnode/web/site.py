@@ -12,6 +12,8 @@ from dicomnode.intake import Intake
 from dicomnode.scp.store import Store
 from dicomnode.spool import Spool
 
+DICOMWEB = "/dicom-web"  # where its addresses begin (design contract 16)
+
 
 @dataclass(frozen=True, slots=True)
 class Site:

@@ -23,11 +23,11 @@ from dicomnode.spool import Part
 from dicomnode.web.body import Silent, pieces
 from dicomnode.web.gate import address_of, may
 from dicomnode.web.parts import Incoming, Malformed, Parts, boundary_of
-from dicomnode.web.site import Site, site_of
+from dicomnode.web.site import DICOMWEB, Site, site_of
 from inference.refusal import Refused
 
 log = logging.getLogger(__name__)
-router = APIRouter()
+router = APIRouter(prefix=DICOMWEB)
 
 CLASS_NOT_SUPPORTED, DOES_NOT_MATCH = 0x0122, 0xA900  # PS3.18 Table I.2-2, PS3.4 Table B.2-1
 AHEAD = 8  # instances of a request that are being made durable while the next ones arrive
@@ -190,4 +190,4 @@ def _item(outcome: Outcome, address: str) -> Dataset:
 
 
 def _url(address: str, study: str) -> str:
-    return f"{address}/dicom-web/studies/{study}"
+    return f"{address}{DICOMWEB}/studies/{study}"

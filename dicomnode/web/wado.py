@@ -14,9 +14,9 @@ from dicomnode.web import pixels
 from dicomnode.web.accept import MULTIPART, choose
 from dicomnode.web.dicom_json import MEDIA, header, metadata
 from dicomnode.web.qido import Here, Reader, sees_sources, url_of
-from dicomnode.web.site import Site
+from dicomnode.web.site import DICOMWEB, Site
 
-router = APIRouter()
+router = APIRouter(prefix=DICOMWEB)
 
 DICOM, BYTES = "application/dicom", "application/octet-stream"
 BLOCK = 2**18  # bytes read at once

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -140,6 +140,7 @@ class Orthanc:
     node_port: int = 1
     plugins: tuple[str, ...] = ()
     overwrites: bool = False
+    more: dict[str, object] = field(default_factory=dict)
 
     @contextmanager
     def running(self) -> Iterator["Orthanc"]:
@@ -161,6 +162,7 @@ class Orthanc:
             "DefaultEncoding": "Utf8",
             "OverwriteInstances": self.overwrites,
             "Plugins": list(self.plugins),
+            **self.more,
             **self.more,
         }
         path = self.folder / "orthanc.json"

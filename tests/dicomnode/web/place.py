@@ -124,7 +124,7 @@ def serving(folder: Path, url: str = "", **more: Any) -> Iterator[Place]:
 
 def head_ct(**elements: Any) -> list[Dataset]:
     """A small head with its own UIDs."""
-    slices = phantom.head(phantom.even(10, 14.0), matrix=64, thickness=14.0)
+    slices = phantom.head(phantom.even(14, 9.0), matrix=64, thickness=9.0)
     for ds in slices:
         ds.PatientName, ds.PatientID, ds.AccessionNumber, ds.StudyDate = "Muster^Eva", "P1", "A1", "20260302"
         for keyword, value in elements.items():

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import requests
-from fastapi.routing import APIRoute
 
 from dicomnode import bookkeeping, passwords
 from dicomnode.roles import FREE_TRIES, Role, lock_after
@@ -18,9 +17,9 @@ OPEN = {"/health/live", "/health/ready", "/login", "/static/{name}"}  # what ans
 
 
 def routes(place: Place) -> list[tuple[str, str]]:
-    app = make(server.site(place.settings, place.books))
-    found = [(method, route.path) for route in app.routes if isinstance(route, APIRoute) for method in route.methods]
-    assert len(found) == len({(m, p) for m, p in found}) > 10
+    paths = make(server.site(place.settings, place.books)).openapi()["paths"]
+    found = [(method.upper(), path) for path, methods in paths.items() for method in methods]
+    assert len(found) > 10
     return found
 
 
