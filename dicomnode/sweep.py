@@ -213,6 +213,7 @@ def job_key(candidate: Candidate, manifest: Manifest, settings: Settings) -> str
             [i.sop_instance_uid, i.sha256] for i in candidate.series.instances if i.id in candidate.instances
         ),
         "weights": manifest.sha256,
+        "smoothing": dict(manifest.smoothing_mm),
         "preprocessing": manifest.preprocessing,
         "engine": settings.processing.engine,
         "settings": settings.digest,

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from inference import preprocess
+from inference import preprocess, smoothing
 from inference.engine import Engine
 from inference.maps import PerfusionMap
 from inference.preprocess import Prepared
 from inference.volume import Volume
+from inference.weights import Manifest
 
 
 def predict(volume: Volume, prepared: Prepared, engine: Engine, batch: int = 8) -> tuple[PerfusionMap, ...]:
@@ -15,10 +16,25 @@ def predict(volume: Volume, prepared: Prepared, engine: Engine, batch: int = 8) 
     batch: slices at a time; the values depend on it by no more than rounding. Slices without brain are not computed.
     """
     learnt_KSYX = _generate(prepared, engine, batch)
-    kinds = engine.manifest.map_kinds
-    values_KSYX = np.stack([kind.denormalise(learnt_SYX) for kind, learnt_SYX in zip(kinds, learnt_KSYX, strict=True)])
+    values_KSYX = in_units(learnt_KSYX, prepared.mask, prepared.grid.heights, engine.manifest)
     on_source = preprocess.to_source(values_KSYX, prepared, volume)
+    kinds = engine.manifest.map_kinds
     return tuple(PerfusionMap(kind, values) for kind, values in zip(kinds, on_source, strict=True))
+
+
+def in_units(learnt_KSYX: np.ndarray, mask_SYX: np.ndarray, heights_S: np.ndarray, manifest: Manifest) -> np.ndarray:
+    """What the generator made of all slices of a head, (K, S, Y, X) in [-1, 1], as float32 maps in their units.
+
+    Smoothed across slices as far as the weights say; 0 outside the brain. heights_S: mm along the normal.
+    """
+    return np.stack(
+        [
+            smoothing.across_slices(
+                kind.denormalise(learnt_SYX), mask_SYX, heights_S, manifest.smoothing_mm.get(kind.name, 0.0)
+            )
+            for kind, learnt_SYX in zip(manifest.map_kinds, learnt_KSYX, strict=True)
+        ]
+    )
 
 
 def _generate(prepared: Prepared, engine: Engine, batch: int) -> np.ndarray:

@@ -67,11 +67,13 @@ class Arrays:
     """What the file of a patient holds, the maps in the order that was asked for.
 
     planes: (S, C, Y, X) float16 in [-1, 1]; maps: (S, K, Y, X) float16, physical; mask: (S, Y, X) bool.
+    slice_mm: between neighbouring slices, where all of the patient's are there.
     """
 
     planes: np.ndarray
     maps: np.ndarray
     mask: np.ndarray
+    slice_mm: float
 
 
 class Sample(NamedTuple):
@@ -169,7 +171,7 @@ def read_arrays(patient: Patient, kinds: Sequence[str]) -> Arrays:
         if missing := [kind for kind in kinds if kind not in present]:
             raise CohortError(f"{patient.path} has no {', '.join(missing)}; it has {', '.join(present)}")
         chosen = [present.index(kind) for kind in kinds]
-        return Arrays(stored["planes"], stored["maps"][:, chosen], stored["mask"])
+        return Arrays(stored["planes"], stored["maps"][:, chosen], stored["mask"], patient.slice_mm)
 
 
 class Slices(Dataset[Sample]):
@@ -226,7 +228,7 @@ def stranger(which: int, count: int, seed: Sequence[int]) -> int:
 def with_maps_of(own: Arrays, other: Arrays) -> Arrays:
     """One patient's CT and brain with the maps of another, slice by slice from the lowest to the highest."""
     places = np.rint(np.linspace(0, len(other.maps) - 1, len(own.maps))).astype(int)
-    return Arrays(own.planes, np.where(own.mask[:, None], other.maps[places], np.float16(0.0)), own.mask)
+    return Arrays(own.planes, np.where(own.mask[:, None], other.maps[places], np.float16(0.0)), own.mask, own.slice_mm)
 
 
 def to_sample(arrays: Arrays, s: int, kinds: Sequence[str]) -> Sample:

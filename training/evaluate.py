@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from rich.progress import track
 
-from inference import weights
+from inference import predict, weights
 from inference.engine import Engine, load_engine
 from inference.regions import HYPOPERFUSED
 from inference.weights import Manifest
@@ -82,9 +82,8 @@ class Model:
         made_SKYX = np.concatenate([self.engine.run(arrays.planes[part].astype(np.float32)) for part in parts])
         if not np.isfinite(made_SKYX).all():
             raise EvaluationError(f"the weights {self.engine.manifest.name} make values that are no numbers")
-        for k, kind in enumerate(self.engine.manifest.map_kinds):
-            made_SKYX[:, k] = np.where(arrays.mask, kind.denormalise(made_SKYX[:, k]), 0.0)
-        return made_SKYX
+        heights = np.arange(len(arrays.planes)) * arrays.slice_mm
+        return predict.in_units(made_SKYX.swapaxes(0, 1), arrays.mask, heights, self.engine.manifest).swapaxes(0, 1)
 
     def regions_score(self, patient: Patient) -> Score:
         """The regions of a patient alone."""

@@ -102,13 +102,17 @@ class Training:
 
 @dataclass(frozen=True, config=FORBID)
 class Weights:
-    """What the manifest of the exported weights says, and how they are stored."""
+    """What the manifest of the exported weights says, and how they are stored.
+
+    smoothing_mm: map -> sigma, mm, with which it is smoothed across slices when the weights are used.
+    """
 
     name: str = "ncct-magic"
     version: str = "1"
     licence: str = "Apache-2.0"
     training_domain: Literal["virtual", "clinical"] = "virtual"
     half: bool = False
+    smoothing_mm: dict[str, Weight] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -151,7 +155,7 @@ def parse(raw: dict[str, Any]) -> Recipe:
     except ValidationError as problem:
         raise RecipeError("; ".join(_sentence(error) for error in problem.errors())) from None
     _refuse_missing_maps(recipe)
-    _refuse_unknown_branches(recipe)
+    _refuse_unknown_maps(recipe)
     return recipe
 
 
@@ -175,7 +179,12 @@ def _refuse_missing_maps(recipe: Recipe) -> None:
             raise RecipeError(f"loss.{key} needs {', '.join(missing)} in data.kinds; add it, or take the key out")
 
 
-def _refuse_unknown_branches(recipe: Recipe) -> None:
+def _refuse_unknown_maps(recipe: Recipe) -> None:
     kinds = recipe.data.kinds
-    if unknown := sorted({name for pair in recipe.model.copied.items() for name in pair} - set(kinds)):
-        raise RecipeError(f"model.copied names {', '.join(unknown)}; the maps are {', '.join(kinds)}")
+    named = {
+        "model.copied": {name for pair in recipe.model.copied.items() for name in pair},
+        "weights.smoothing_mm": set(recipe.weights.smoothing_mm),
+    }
+    for key, names in named.items():
+        if unknown := sorted(names - set(kinds)):
+            raise RecipeError(f"{key} names {', '.join(unknown)}; the maps are {', '.join(kinds)}")

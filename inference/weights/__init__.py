@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 DEFAULT = "ncct-virtual"
 MODEL, MANIFEST = "model.safetensors", "manifest.json"
 UNITS = ("physical", "relative")
+FARTHEST_SMOOTHING = 20.0  # mm; beyond it a map says the same of the whole head
 TRAINING_DOMAINS = ("virtual", "clinical", "untrained")
 
 
@@ -40,6 +41,7 @@ class Manifest:
     data_digest: sha256 of the training data, empty when untrained; seeds: of every random source in training.
     commit: of the repository at training; sha256: of model.safetensors, filled in by save.
     metrics: name -> value, measured on patients never seen; licence: of the weights.
+    smoothing_mm: name -> sigma along the normal of the slices, of the maps that are smoothed (`inference.smoothing`).
     """
 
     name: str
@@ -58,6 +60,7 @@ class Manifest:
     commit: str
     licence: str
     metrics: Mapping[str, float] = field(default_factory=dict)
+    smoothing_mm: Mapping[str, float] = field(default_factory=dict)
     sha256: str = ""
 
     @property
@@ -165,6 +168,12 @@ def _check(path: Path, manifest: Manifest) -> None:
         raise WeightsError(f"{path}: kinds must name each map once, found {list(manifest.kinds)}")
     if manifest.ranges != (expected := ranges(manifest.kinds)):
         raise WeightsError(f"{path}: the ranges must be {expected}, found {dict(manifest.ranges)}; train again")
+    if unknown := sorted(set(manifest.smoothing_mm) - set(manifest.kinds)):
+        raise WeightsError(f"{path} smooths {unknown[0]!r}, which is none of its maps: {', '.join(manifest.kinds)}")
+    if far := [name for name, sigma in manifest.smoothing_mm.items() if not 0 <= sigma <= FARTHEST_SMOOTHING]:
+        raise WeightsError(
+            f"{path}: smoothing_mm is 0 to {FARTHEST_SMOOTHING:g} mm, {far[0]} has {manifest.smoothing_mm[far[0]]}"
+        )
     if manifest.units not in UNITS:
         raise WeightsError(f"{path}: units is one of {', '.join(UNITS)}, found {manifest.units!r}")
     if manifest.training_domain not in TRAINING_DOMAINS:

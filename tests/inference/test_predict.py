@@ -1,5 +1,7 @@
 """A head in, maps out: in their units, on the source grid, the same every time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -65,7 +67,7 @@ class Painter:
 def test_every_slice_gets_its_own_values_in_the_unit_of_each_kind(engine, head):
     """The painter's maps are the CT, 0 to 80 HU over 0 to ceiling, so each map must look like its own source slice."""
     volume, prepared = head
-    found = predict(volume, prepared, Painter(engine.manifest))
+    found = predict(volume, prepared, Painter(replace(engine.manifest, smoothing_mm={})))
     middle = preprocess.source_mask(prepared, volume) & (volume.hu > 25) & (volume.hu < 45)
     for one in found:
         off = one.values / one.kind.ceiling * 80 - volume.hu
@@ -82,6 +84,19 @@ def test_every_kind_gets_its_own_channel(engine, head):
     mask = preprocess.source_mask(prepared, volume)
     for one, value in zip(predict(volume, prepared, painter), learnt, strict=True):
         assert np.allclose(one.values[mask], (value + 1) / 2 * one.kind.ceiling)
+
+
+def test_maps_are_smoothed_across_slices_as_far_as_the_weights_say(engine, head):
+    """Painted dark and bright by turns, 9 mm apart: only the map that is smoothed becomes even."""
+    volume, prepared = head
+    learnt = np.where(np.arange(14) % 2, 0.5, -0.5).astype(np.float32)
+    painter = Painter(replace(engine.manifest, smoothing_mm={"Tmax": 9.0}))
+    with_brain = iter(learnt[prepared.mask.any(axis=(1, 2))])
+    painter.run = lambda planes: np.stack([np.full((5, 256, 256), next(with_brain), np.float32) for _ in planes])
+    mask = preprocess.source_mask(prepared, volume)
+    for one in predict(volume, prepared, painter):
+        shares = np.array([np.median(one.values[s][mask[s]]) for s in range(4, 10)]) / one.kind.ceiling
+        assert np.ptp(shares) == pytest.approx(0.5, abs=1e-5) if one.kind.name != "Tmax" else np.ptp(shares) < 0.05
 
 
 def test_slices_without_brain_are_not_computed(engine):

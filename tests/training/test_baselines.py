@@ -17,7 +17,7 @@ CT = baselines.TARGET
 
 def arrays(seed: int = 0, severity: str = "none", slices: int = 2) -> Arrays:
     made = cohorts.arrays(seed, slices, severity)
-    return Arrays(made["planes"], made["maps"], made["mask"])
+    return Arrays(made["planes"], made["maps"], made["mask"], 4.0)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def posed(degrees: float, row: float, column: float, size: float) -> Arrays:
     v = (np.cos(angle) * (rows - row) + np.sin(angle) * (columns - column)) / (90 * size)
     u = (-np.sin(angle) * (rows - row) + np.cos(angle) * (columns - column)) / (70 * size)
     maps = np.where(mask, 6 + 3 * v + 2 * u, 0)[:, None].repeat(5, axis=1)
-    return Arrays(np.zeros((3, 3, 256, 256), np.float16), maps.astype(np.float16), mask)
+    return Arrays(np.zeros((3, 3, 256, 256), np.float16), maps.astype(np.float16), mask, 4.0)
 
 
 def test_the_mean_map_follows_the_pose_of_a_head():

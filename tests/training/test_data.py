@@ -130,7 +130,7 @@ def test_the_cache_reads_each_file_once_in_an_epoch(cohort, monkeypatch):
     slices, read = Slices(data.read_cohort(cohort), NAMES, seed=None, cache=2), []
     monkeypatch.setattr(data, "read_arrays", lambda patient, kinds: read.append(patient) or cached[patient.patient_id])
     cached = {
-        f"VSIM-{s}": data.Arrays(*(cohorts.arrays(s, 3, "none")[n] for n in ("planes", "maps", "mask")))
+        f"VSIM-{s}": data.Arrays(*(cohorts.arrays(s, 3, "none")[n] for n in ("planes", "maps", "mask")), 4.0)
         for s in range(6)
     }
     for index in data.order(slices, seed=0, epoch=0, block=2):
