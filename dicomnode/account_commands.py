@@ -11,7 +11,7 @@ import typer
 from dicomnode import bookkeeping, config, passwords
 from dicomnode.bookkeeping import Books, BooksAway, BooksOutdated
 from dicomnode.config import ConfigError
-from dicomnode.roles import Role
+from dicomnode.roles import Role, is_name
 
 FAILED, USAGE = 1, 2
 
@@ -29,7 +29,7 @@ def add(
     config_file: ConfigOption = None,
 ) -> None:
     """Make an account."""
-    if not (name.isprintable() and name == name.strip() and 0 < len(name) <= 64 and ":" not in name):
+    if not is_name(name):
         _fail("a name has 1 to 64 printable characters, no colon, and no space at its ends", USAGE)
     books = _books(config_file)
     hashed = None if token_only else _hash()

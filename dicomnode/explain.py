@@ -34,12 +34,13 @@ LOST = (DeliveryState.REFUSED, DeliveryState.DEAD)
 
 def tell(books: Books, key: str, now: datetime | None = None) -> Iterator[str]:
     """The lines of `dicomnode explain KEY`; none where the books know nothing of the key."""
-    silent = {job.id: since for job, since in bookkeeping.stalled(books, now or datetime.now(UTC))}
     for uid in bookkeeping.find_studies(books, key):
-        yield from _lines(bookkeeping.story(books, uid), silent)
+        yield from lines_of(books, bookkeeping.story(books, uid), now or datetime.now(UTC))
 
 
-def _lines(story: StudyStory, silent: dict[str, datetime]) -> Iterator[str]:
+def lines_of(books: Books, story: StudyStory, now: datetime) -> Iterator[str]:
+    """The story of one study in words; what belongs to a line stands indented below it."""
+    silent = {job.id: since for job, since in bookkeeping.stalled(books, now)}
     yield f"Study {story.study.study_instance_uid}"
     yield f"  Accession number {story.study.accession_number or '(none)'}, lane {story.study.lane}"
     for series in story.series:
@@ -62,7 +63,7 @@ def _lines(story: StudyStory, silent: dict[str, datetime]) -> Iterator[str]:
     for row in story.history:
         change = f"{row.before} -> {row.after}" if row.before else row.after
         since = (row.at - (start or row.at)).total_seconds()
-        yield f"    {_clock(row.at)} {since:8.2f} s  {_subject(row):6s} {change}: {row.why}"
+        yield f"    {_clock(row.at)} {since:8.2f} s  {_subject(row):6s} {change}: {row.why}{_by(row)}"
     yield from _door_to_map(story)
     yield from _advice(story)
 
@@ -125,6 +126,11 @@ def _stalled(job: Job, since: datetime) -> str:
 
 def _subject(row: History) -> str:
     return row.subject_id if row.subject == "destination" else row.subject
+
+
+def _by(row: History) -> str:
+    """The person who did it; the processes of the node, whose names have a colon, do all the rest."""
+    return "" if ":" in row.actor else f" (by {row.actor})"
 
 
 def _reason(code: str | None, words: str) -> str:

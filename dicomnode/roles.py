@@ -30,8 +30,14 @@ MAY: dict[Role, frozenset[Right]] = {
     Role.ADMINISTRATOR: frozenset({Right.READ, Right.SOURCES, Right.ACT, Right.ACCOUNTS}),
 }
 
+LONGEST_NAME = 64  # characters
 FREE_TRIES = 5  # wrong passwords before the account is locked
 FIRST_LOCK, LONGEST_LOCK = timedelta(seconds=30), timedelta(minutes=15)
+
+
+def is_name(name: str) -> bool:
+    """True for a name that an account may have; a colon would end it in Basic authorization (RFC 7617)."""
+    return name.isprintable() and name == name.strip() and 0 < len(name) <= LONGEST_NAME and ":" not in name
 
 
 def lock_after(failures: int, now: datetime) -> datetime | None:

@@ -83,15 +83,23 @@ def story(books: Books, study_instance_uid: str) -> StudyStory:
             deliveries=rows,
             history=session.scalars(
                 select(History)
-                .where(or_(History.subject_id.in_([*uids, *ids]), _absences_of(jobs, {row[1] for row in rows})))
+                .where(or_(_of(uids, ids), _absences_of(jobs, {row[1] for row in rows})))
                 .order_by(History.at, History.id)
             ).all(),
         )
 
 
+def _of(series: Sequence[str], jobs: Sequence[str]) -> ColumnElement[bool]:
+    """History of these; the subject is named too, because the index begins with it."""
+    return or_(
+        and_(History.subject.in_(("series", "instance")), History.subject_id.in_(series)),
+        and_(History.subject == "job", History.subject_id.in_(jobs)),
+    )
+
+
 def _absences_of(jobs: Sequence[Job], destinations: set[str]) -> ColumnElement[bool]:
     """When the destinations of these jobs were away, from the first to the last thing that happened to the jobs."""
-    theirs = History.subject_id.in_([job.id for job in jobs])
+    theirs = and_(History.subject == "job", History.subject_id.in_([job.id for job in jobs]))
     first, last = (select(of(History.at)).where(theirs).scalar_subquery() for of in (func.min, func.max))
     away = (History.subject == "destination", History.subject_id.in_(destinations))
     return and_(*away, History.at.between(first, last))

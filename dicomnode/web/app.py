@@ -11,9 +11,10 @@ from starlette.types import Message as ASGIMessage
 
 from dicomnode import __version__
 from dicomnode.bookkeeping import BooksAway
-from dicomnode.web import health, qido, stow, wado
+from dicomnode.web import actions, health, login, people, qido, stow, views, wado
 from dicomnode.web.gate import NotLoggedIn
-from dicomnode.web.site import Site
+from dicomnode.web.render import page
+from dicomnode.web.site import DICOMWEB, Site
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("dicomnode.access")
@@ -38,9 +39,8 @@ def make(site: Site) -> FastAPI:
     """The application of one node. No description of it is served, and no other site's page may read it (no CORS)."""
     app = FastAPI(title="perfusion node", version=__version__, openapi_url=None, redirect_slashes=False)
     app.state.site = site
-    for module in (stow, qido, wado):
+    for module in (stow, qido, wado, health, login, views, actions, people):
         app.include_router(module.router)
-    app.include_router(health.router)
     app.add_middleware(Guard, secret=site.settings.web.is_secret)
     app.add_exception_handler(NotLoggedIn, _to_login)
     app.add_exception_handler(HTTPException, _say)
@@ -84,8 +84,10 @@ async def _to_login(_: Request, __: Exception) -> Response:
     return RedirectResponse("/login", 303)
 
 
-async def _say(_: Request, error: Exception) -> Response:
+async def _say(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if "text/html" in request.headers.get("accept", "") and not request.url.path.startswith(DICOMWEB):
+        return page(request, "error.html", None, error.status_code, detail=error.detail)
     return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
 
 

@@ -16,7 +16,7 @@ from fastapi import Depends, HTTPException, Request
 
 from dicomnode import bookkeeping, passwords
 from dicomnode.bookkeeping import Books, Visitor
-from dicomnode.roles import MAY, Right
+from dicomnode.roles import MAY, Right, is_name
 from dicomnode.web.site import Site, site_of
 
 COOKIE = "dicomnode"
@@ -63,7 +63,7 @@ def log_in(
 
     noted: False where a program says them with each request; only what is wrong is then recorded.
     """
-    account = bookkeeping.account(books, name) if name.isprintable() and len(name) <= 64 else None
+    account = bookkeeping.account(books, name) if is_name(name) else None
     if account and account.locked_until and account.locked_until > now:
         return None
     known_hash = account.password_hash if account else None

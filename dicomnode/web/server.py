@@ -14,6 +14,7 @@ from dicomnode.scp.store import Store
 from dicomnode.spool import Spool
 from dicomnode.tls import server_context
 from dicomnode.web.app import make
+from dicomnode.web.forecast import Forecast
 from dicomnode.web.site import Site
 from dicomnode.web.stow import MARK
 
@@ -23,7 +24,8 @@ def site(settings: Settings, books: Books) -> Site:
     intake, listen = Intake(books, Spool(settings.node.data_dir)), settings.listen
     room = Room(settings.node.data_dir, int(listen.keep_free_gib * 2**30))
     clock = lambda: datetime.now(UTC)  # noqa: E731
-    return Site(settings, intake, Store(intake, room, listen.largest_instance_mib * 2**20, clock), clock)
+    store = Store(intake, room, listen.largest_instance_mib * 2**20, clock)
+    return Site(settings, intake, store, clock, Forecast(settings.node.data_dir, room.keep_free))
 
 
 def context(settings: Settings) -> ssl.SSLContext | None:

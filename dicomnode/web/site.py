@@ -11,6 +11,7 @@ from dicomnode.config import Settings
 from dicomnode.intake import Intake
 from dicomnode.scp.store import Store
 from dicomnode.spool import Spool
+from dicomnode.web.forecast import Forecast
 
 DICOMWEB = "/dicom-web"  # where its addresses begin (design contract 16)
 
@@ -23,6 +24,7 @@ class Site:
     intake: Intake
     store: Store
     clock: Callable[[], datetime]
+    forecast: Forecast
 
     @property
     def books(self) -> Books:

@@ -1,0 +1,75 @@
+"""Logging in and out. A session is a random secret in a cookie that scripts cannot read; the books hold its digest."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
+
+from dicomnode import bookkeeping, passwords
+from dicomnode.bookkeeping import Visitor
+from dicomnode.roles import MAY, Right
+from dicomnode.web.gate import COOKIE, address_of, form_of, log_in, may_do, refuse_foreign
+from dicomnode.web.render import STATIC, page, static
+from dicomnode.web.site import Site, site_of
+
+router = APIRouter()
+Here = Annotated[Site, Depends(site_of)]
+
+WRONG = "Name and password do not fit, or the account is locked for a while."
+
+
+@router.get("/login", summary="The login page")
+def login_page(request: Request) -> HTMLResponse:
+    """Ask for name and password."""
+    return page(request, "login.html", None, wrong="")
+
+
+@router.post("/login", summary="Log in")
+async def login(request: Request, site: Here) -> Response:
+    """Begin a session, or ask again. Accounts of programs have no pages to see."""
+    refuse_foreign(request, site)
+    form = await form_of(request)
+    secret = await run_in_threadpool(_begin, site, form.get("name", ""), form.get("password", ""), address_of(request))
+    if secret is None:
+        return page(request, "login.html", None, 401, wrong=WRONG)
+    answer = RedirectResponse("/", 303)
+    hours = site.settings.web.session_hours
+    answer.set_cookie(
+        COOKIE,
+        secret,
+        max_age=int(hours * 3600),
+        httponly=True,
+        samesite="strict",
+        secure=site.settings.web.is_secret,
+    )
+    return answer
+
+
+def _begin(site: Site, name: str, password: str, address: str) -> str | None:
+    now = site.clock()
+    who = log_in(site.books, name, password, address, now)
+    if who is None or Right.READ not in MAY[who.role]:
+        return None
+    secret, until = passwords.new_secret(), now + timedelta(hours=site.settings.web.session_hours)
+    digest, csrf = passwords.digest(secret), passwords.new_secret()
+    bookkeeping.add_access(site.books, digest, who.name, bookkeeping.SESSION, csrf, until, now, who.name)
+    return secret
+
+
+@router.post("/logout", summary="Log out")
+def logout(request: Request, site: Here, _: Annotated[Visitor, Depends(may_do(Right.READ))]) -> Response:
+    """End the session here and in the books."""
+    bookkeeping.end_access(site.books, passwords.digest(request.cookies[COOKIE]), site.clock())
+    answer = RedirectResponse("/login", 303)
+    answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=site.settings.web.is_secret)
+    return answer
+
+
+@router.get("/static/{name}", summary="Style sheet, script, icon")
+def static_file(name: str) -> Response:
+    """One of a few files that come with the node."""
+    if name not in STATIC:
+        return Response(status_code=404)
+    return Response(static(name), media_type=STATIC[name], headers={"Cache-Control": "max-age=3600"})
