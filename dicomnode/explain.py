@@ -25,6 +25,10 @@ ADVICE: dict[str, str] = {
     "oblique": "send the axial series",
     "patient-conflict": "mend the patient in the PACS, then send the whole study again",
     "phantom": "nothing to do: a phantom has no perfusion",
+    "no-rescale": "have the sender write a Rescale Slope and Intercept that give Hounsfield units, and send again",
+    "partial-brain": "send a series that shows the whole head, foramen magnum to vertex",
+    "metal": "nothing to do: maps cannot be made from what streaks hide",
+    "motion": "send the repeated acquisition, if there is one",
     "weights-locked": "accept the weights for clinical use, or set intended_use to research",
     "wrong-modality": "send a non-contrast head CT",
 }

@@ -1,5 +1,7 @@
 """Which heads are accepted: the image decides, no text does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,9 +11,13 @@ from inference.refusal import Refused
 from inference.volume import from_slices
 from tests import phantom
 from tests.inference.conftest import repaint
+from training import spoiled
 
 TEXT = {"AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"}
 NEEDED = {"Modality", "PhotometricInterpretation"}  # without these it is no CT image at all
+
+
+CODES = {"", "no-rescale", "phantom", "not-head", "partial-brain", "contrast", "metal", "motion", "bone-kernel"}
 
 
 def judged(slices):
@@ -142,7 +148,7 @@ def test_few_slices_warn():
 
 def test_every_sentence_of_the_table_can_be_said():
     for check in quality.CHECKS:
-        assert check.code in ("", "phantom", "not-head", "partial-brain")
+        assert check.code in CODES
         assert "{" not in check.sentence.format(value=1.0)
         assert (check.sentence[0].isupper() and check.sentence.endswith(".")) == (check.code == "")
 
@@ -154,3 +160,69 @@ def test_volume_and_height_are_those_of_the_head():
     assert findings.height == pytest.approx(148, abs=6)
     assert findings.median == pytest.approx(30, abs=1)
     assert findings.skull > 0.95
+
+
+def verdict(head) -> str:
+    """The code of the refusal, else the warnings."""
+    try:
+        return " ".join(judge(head, preprocess.prepare(head)))
+    except Refused as refusal:
+        return f"{refusal.code}: {refusal.sentence}"
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("contrast in the vessels, no tag", "contrast: "),
+        pytest.param("bone kernel", "bone-kernel: ", marks=pytest.mark.slow),
+        ("noise of 20 HU more", "The noise is high"),
+        pytest.param("half a head", "The bottom of the brain lies outside", marks=pytest.mark.slow),
+        ("field of view cuts a quarter off", "partial-brain: the field of view"),
+        ("metal, streaks of 100 HU", "Metal lies in or near the brain."),
+        pytest.param("4 mm of motion", "The head moved 4 mm", marks=pytest.mark.slow),
+        ("12 mm of motion", "motion: the head moves 12 mm"),
+        ("40 HU too high", "no-rescale: the values are 39 HU too high"),
+        pytest.param("100 HU too high", "no-rescale: the values are 99 HU too high", marks=pytest.mark.slow),
+        ("intercept forgotten", "no-rescale: air measures"),
+        pytest.param("slope halved", "no-rescale: air measures", marks=pytest.mark.slow),
+    ],
+)
+def test_what_spoils_the_real_head_is_named(ge_head, how, said):
+    assert said in verdict(spoiled.SPOILED[how](from_slices(ge_head)))
+
+
+@pytest.mark.slow
+def test_contrast_is_seen_through_another_geometry(ge_head):
+    head = spoiled.with_contrast(spoiled.thicker(from_slices(ge_head), 2))
+    assert verdict(head).startswith("contrast: ")
+
+
+def test_calcium_in_one_place_is_no_contrast(ge_head):
+    """Basal ganglia, both sides, over 20 mm: more than nearly all heads have."""
+    head = from_slices(ge_head)
+    hu = head.hu.copy()
+    for side in (190, 300):
+        hu[12:16, 235:255, side : side + 14] = 160.0
+    assert verdict(replace(head, hu=hu)).startswith("Dense over ")
+
+
+def test_a_brain_that_breaks_off_within_the_series_is_partial():
+    slices = phantom.head(z=phantom.even(33, 5.0, -75.0))
+    for ds in slices[:12]:
+        repaint([ds], lambda hu: np.full(hu.shape, -1000.0))
+    found = refusal(slices)
+    assert (found.code, "breaks off" in found.sentence) == ("partial-brain", True)
+
+
+def test_air_in_the_brain_warns_and_much_of_it_refuses():
+    for share, said in ((0.04, "Air, fat or streaks lie in the brain."), (0.35, "metal: streaks or air hide")):
+        rng = np.random.default_rng(0)
+        holes = lambda hu, share=share, rng=rng: np.where(  # noqa: E731
+            (distance(hu) < 16) & (rng.random(hu.shape) < share), -300.0, hu
+        )
+        assert said in verdict(from_slices(repaint(phantom.head(z=phantom.even(33, 5.0, -75.0)), holes)))
+
+
+def test_slices_far_apart_warn():
+    warnings = judged(phantom.head(z=phantom.even(14, 11.0, -75.0), thickness=11.0))
+    assert "Slices lie 11 mm apart; there are no maps between them." in warnings
