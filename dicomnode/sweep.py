@@ -5,7 +5,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from json import dumps
@@ -213,7 +213,7 @@ def job_key(candidate: Candidate, manifest: Manifest, settings: Settings) -> str
             [i.sop_instance_uid, i.sha256] for i in candidate.series.instances if i.id in candidate.instances
         ),
         "weights": manifest.sha256,
-        "smoothing": dict(manifest.smoothing_mm),
+        "smoothing": {name: asdict(how) for name, how in manifest.smoothing.items()},
         "preprocessing": manifest.preprocessing,
         "engine": settings.processing.engine,
         "settings": settings.digest,

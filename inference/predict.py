@@ -27,14 +27,12 @@ def in_units(learnt_KSYX: np.ndarray, mask_SYX: np.ndarray, heights_S: np.ndarra
 
     Smoothed across slices as far as the weights say; 0 outside the brain. heights_S: mm along the normal.
     """
-    return np.stack(
-        [
-            smoothing.across_slices(
-                kind.denormalise(learnt_SYX), mask_SYX, heights_S, manifest.smoothing_mm.get(kind.name, 0.0)
-            )
-            for kind, learnt_SYX in zip(manifest.map_kinds, learnt_KSYX, strict=True)
-        ]
-    )
+    values_KSYX = np.empty_like(learnt_KSYX)
+    for k, kind in enumerate(manifest.map_kinds):
+        values_KSYX[k] = np.where(mask_SYX, kind.denormalise(learnt_KSYX[k]), 0.0)
+        if how := manifest.smoothing.get(kind.name):
+            values_KSYX[k] = smoothing.across_slices(values_KSYX[k], mask_SYX, heights_S, how)
+    return values_KSYX
 
 
 def _generate(prepared: Prepared, engine: Engine, batch: int) -> np.ndarray:

@@ -1,27 +1,41 @@
-"""Maps smoothed across slices: what one slice says of slow flow is weighed with what its neighbours say.
+"""Maps smoothed across slices: what one slice says of late blood is weighed with what its neighbours say.
 
 The generator sees 8 mm of the head at a time and guesses in each slice anew how late the blood is; the territory of a
-vessel is far taller. How far a map is smoothed belongs to the weights (`Manifest.smoothing_mm`) and is chosen on
-validation patients.
+vessel is far taller. Only what exceeds healthy tissue is smoothed, so that healthy tissue keeps its detail. How it is
+done belongs to the weights (`Manifest.smoothing`) and is chosen on validation patients.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
 
-def across_slices(values_SYX: np.ndarray, mask_SYX: np.ndarray, heights_S: np.ndarray, sigma_mm: float) -> np.ndarray:
-    """A Gaussian mean along the normal of the slices, over brain alone.
+@dataclass(frozen=True, slots=True)
+class Smoothing:
+    """above: in the unit of the map, what healthy tissue has at most. sigma_mm: of a Gaussian along the normal."""
 
-    values_SYX: (S, Y, X) of any unit; mask_SYX: bool, the brain; heights_S: mm along the normal, in either direction,
-    however unevenly. sigma_mm: of the Gaussian; 0 leaves the map as it is. Returns float32, 0 outside the brain.
+    above: float
+    sigma_mm: float
+
+
+def across_slices(
+    values_SYX: np.ndarray, mask_SYX: np.ndarray, heights_S: np.ndarray, smoothing: Smoothing
+) -> np.ndarray:
+    """The map with the Gaussian mean of the excess, over the brain below and above a pixel, in place of its own.
+
+    values_SYX: (S, Y, X) in the unit of the map; mask_SYX: bool, the brain; heights_S: mm along the normal, in either
+    direction, however unevenly. Returns float32, 0 outside the brain.
     """
     inside = np.where(mask_SYX, values_SYX, np.float32(0.0))
-    if sigma_mm == 0 or len(heights_S) < 2:
+    if len(heights_S) < 2:
         return inside
-    weights_SS = np.exp(-0.5 * (np.subtract.outer(heights_S, heights_S) / sigma_mm) ** 2)
+    excess = np.maximum(inside - np.float32(smoothing.above), 0.0)
+    weights_SS = np.exp(-0.5 * (np.subtract.outer(heights_S, heights_S) / smoothing.sigma_mm) ** 2)
     weights_SS = (weights_SS * np.abs(np.gradient(heights_S))).astype(
         np.float32
     )  # a slice counts for what it stands for
-    sums = np.tensordot(weights_SS, inside, axes=1)
+    sums = np.tensordot(weights_SS, excess, axes=1)
     shares = np.tensordot(weights_SS, mask_SYX.astype(np.float32), axes=1)
-    smoothed: np.ndarray = np.divide(sums, shares, out=np.zeros_like(sums), where=mask_SYX)
+    mean = np.divide(sums, shares, out=np.zeros_like(sums), where=mask_SYX)
+    smoothed: np.ndarray = inside - excess + mean
     return smoothed

@@ -43,7 +43,7 @@ def manifest(recipe: Recipe, data_digest: str, metrics: Mapping[str, float]) -> 
         commit=commit(),
         licence=recipe.weights.licence,
         metrics=dict(metrics),
-        smoothing_mm=recipe.weights.smoothing_mm,
+        smoothing=recipe.weights.smoothing,
     )
 
 

@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from inference.maps import KINDS
 from inference.models.magic import Norm
+from inference.smoothing import Smoothing
 from training.losses import Variant
 
 FORBID = ConfigDict(extra="forbid")
@@ -104,7 +105,7 @@ class Training:
 class Weights:
     """What the manifest of the exported weights says, and how they are stored.
 
-    smoothing_mm: map -> sigma, mm, with which it is smoothed across slices when the weights are used.
+    smoothing: map -> how it is smoothed across slices when the weights are used.
     """
 
     name: str = "ncct-magic"
@@ -112,7 +113,7 @@ class Weights:
     licence: str = "Apache-2.0"
     training_domain: Literal["virtual", "clinical"] = "virtual"
     half: bool = False
-    smoothing_mm: dict[str, Weight] = field(default_factory=dict)
+    smoothing: dict[str, Smoothing] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -183,7 +184,7 @@ def _refuse_unknown_maps(recipe: Recipe) -> None:
     kinds = recipe.data.kinds
     named = {
         "model.copied": {name for pair in recipe.model.copied.items() for name in pair},
-        "weights.smoothing_mm": set(recipe.weights.smoothing_mm),
+        "weights.smoothing": set(recipe.weights.smoothing),
     }
     for key, names in named.items():
         if unknown := sorted(names - set(kinds)):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inference.maps import KINDS, MapKind
+from inference.smoothing import Smoothing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 DEFAULT = "ncct-virtual"
 MODEL, MANIFEST = "model.safetensors", "manifest.json"
 UNITS = ("physical", "relative")
-FARTHEST_SMOOTHING = 20.0  # mm; beyond it a map says the same of the whole head
+FARTHEST = 20.0  # mm of smoothing; beyond it a map says the same of the whole head
 TRAINING_DOMAINS = ("virtual", "clinical", "untrained")
 
 
@@ -41,7 +42,7 @@ class Manifest:
     data_digest: sha256 of the training data, empty when untrained; seeds: of every random source in training.
     commit: of the repository at training; sha256: of model.safetensors, filled in by save.
     metrics: name -> value, measured on patients never seen; licence: of the weights.
-    smoothing_mm: name -> sigma along the normal of the slices, of the maps that are smoothed (`inference.smoothing`).
+    smoothing: name -> how a map is smoothed across slices (`inference.smoothing`); the others are not.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Manifest:
     commit: str
     licence: str
     metrics: Mapping[str, float] = field(default_factory=dict)
-    smoothing_mm: Mapping[str, float] = field(default_factory=dict)
+    smoothing: Mapping[str, Smoothing] = field(default_factory=dict)
     sha256: str = ""
 
     @property
@@ -155,6 +156,7 @@ def _manifest(path: Path, found: object) -> Manifest:
         raise WeightsError(f"{path} has unknown fields {', '.join(unknown)}; it may want a newer software")
     values: dict[str, Any] = dict(found)
     values["kinds"], values["seeds"] = tuple(values["kinds"]), tuple(values["seeds"])
+    values["smoothing"] = {name: Smoothing(**how) for name, how in values["smoothing"].items()}
     values["ranges"] = {name: (float(low), float(high)) for name, (low, high) in values["ranges"].items()}
     manifest = Manifest(**values)
     _check(path, manifest)
@@ -168,11 +170,11 @@ def _check(path: Path, manifest: Manifest) -> None:
         raise WeightsError(f"{path}: kinds must name each map once, found {list(manifest.kinds)}")
     if manifest.ranges != (expected := ranges(manifest.kinds)):
         raise WeightsError(f"{path}: the ranges must be {expected}, found {dict(manifest.ranges)}; train again")
-    if unknown := sorted(set(manifest.smoothing_mm) - set(manifest.kinds)):
+    if unknown := sorted(set(manifest.smoothing) - set(manifest.kinds)):
         raise WeightsError(f"{path} smooths {unknown[0]!r}, which is none of its maps: {', '.join(manifest.kinds)}")
-    if far := [name for name, sigma in manifest.smoothing_mm.items() if not 0 <= sigma <= FARTHEST_SMOOTHING]:
+    if any(not 0 < how.sigma_mm <= FARTHEST for how in manifest.smoothing.values()):
         raise WeightsError(
-            f"{path}: smoothing_mm is 0 to {FARTHEST_SMOOTHING:g} mm, {far[0]} has {manifest.smoothing_mm[far[0]]}"
+            f"{path}: sigma_mm of smoothing lies between 0 and {FARTHEST:g} mm; export the weights again"
         )
     if manifest.units not in UNITS:
         raise WeightsError(f"{path}: units is one of {', '.join(UNITS)}, found {manifest.units!r}")

@@ -11,6 +11,7 @@ from inference.engine import load_engine
 from inference.maps import MapKind
 from inference.models.magic import Magic
 from inference.predict import predict
+from inference.smoothing import Smoothing
 from inference.volume import from_slices
 from inference.weights import Manifest
 from tests import phantom
@@ -67,7 +68,7 @@ class Painter:
 def test_every_slice_gets_its_own_values_in_the_unit_of_each_kind(engine, head):
     """The painter's maps are the CT, 0 to 80 HU over 0 to ceiling, so each map must look like its own source slice."""
     volume, prepared = head
-    found = predict(volume, prepared, Painter(replace(engine.manifest, smoothing_mm={})))
+    found = predict(volume, prepared, Painter(replace(engine.manifest, smoothing={})))
     middle = preprocess.source_mask(prepared, volume) & (volume.hu > 25) & (volume.hu < 45)
     for one in found:
         off = one.values / one.kind.ceiling * 80 - volume.hu
@@ -90,7 +91,7 @@ def test_maps_are_smoothed_across_slices_as_far_as_the_weights_say(engine, head)
     """Painted dark and bright by turns, 9 mm apart: only the map that is smoothed becomes even."""
     volume, prepared = head
     learnt = np.where(np.arange(14) % 2, 0.5, -0.5).astype(np.float32)
-    painter = Painter(replace(engine.manifest, smoothing_mm={"Tmax": 9.0}))
+    painter = Painter(replace(engine.manifest, smoothing={"Tmax": Smoothing(0.0, 9.0)}))
     with_brain = iter(learnt[prepared.mask.any(axis=(1, 2))])
     painter.run = lambda planes: np.stack([np.full((5, 256, 256), next(with_brain), np.float32) for _ in planes])
     mask = preprocess.source_mask(prepared, volume)

@@ -67,7 +67,7 @@ def test_the_manifest_holds_every_field_of_contract_10(folder):
     found = json.loads((folder / weights.MANIFEST).read_text())
     assert found.keys() >= {
         "name", "version", "route", "architecture", "width", "kinds", "ranges", "units", "preprocessing",
-        "training_domain", "data_digest", "seeds", "commit", "sha256", "metrics", "licence", "smoothing_mm",
+        "training_domain", "data_digest", "seeds", "commit", "sha256", "metrics", "licence", "smoothing",
     }  # fmt: skip
 
 
@@ -141,8 +141,11 @@ def test_a_missing_file_is_named(folder, missing):
         ({"units": "parrots"}, "'parrots'"),
         ({"training_domain": "real"}, "'real'"),
         ({"colour": "blue"}, "unknown fields colour"),
-        ({"smoothing_mm": {"MTT": 3.0}}, "smooths 'MTT', which is none of its maps: CBF, Tmax"),
-        ({"smoothing_mm": {"Tmax": 40.0}}, "0 to 20 mm, Tmax has 40"),
+        (
+            {"smoothing": {"MTT": {"above": 4.0, "sigma_mm": 9.0}}},
+            "smooths 'MTT', which is none of its maps: CBF, Tmax",
+        ),
+        ({"smoothing": {"Tmax": {"above": 4.0, "sigma_mm": 40.0}}}, "between 0 and 20 mm"),
     ],
 )
 def test_a_manifest_that_this_software_cannot_honour_is_refused_by_name(folder, fields, message):

@@ -37,7 +37,10 @@ def test_the_committed_recipe_states_the_defaults():
         ({"data": {"kinds": ["CBF", "Tmax"]}}, "loss.multimodal needs CBV, MTT in data.kinds"),
         ({"data": {"kinds": ["CBF", "CBV", "MTT"]}, "loss": {"lesion_weight": 2}}, "loss.lesion_weight needs Tmax"),
         ({"model": {"copied": {"MTT": "rCBF"}}}, "model.copied names rCBF; the maps are CBF, CBV, MTT, TTP, Tmax"),
-        ({"weights": {"smoothing_mm": {"rCBF": 3}}}, "weights.smoothing_mm names rCBF; the maps are CBF, CBV"),
+        (
+            {"weights": {"smoothing": {"rCBF": {"above": 4, "sigma_mm": 9}}}},
+            "weights.smoothing names rCBF; the maps are CBF, CBV",
+        ),
     ],
 )
 def test_a_wrong_recipe_is_refused_in_words(raw, words):
