@@ -8,7 +8,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 PIECE = 2**19  # bytes; at most twice as many of a request are in memory
-PATIENCE = 60.0  # seconds that a sender may be silent
+PATIENCE = 60.0  # seconds in which a piece, or what is left, must come
 
 
 class Silent(Exception):
@@ -36,15 +36,14 @@ def pieces(request: Request, loop: asyncio.AbstractEventLoop) -> Iterator[bytes]
 
 async def _gather(stream: AsyncIterator[bytes]) -> bytes:
     """As much as a piece holds, or what is left; empty at the end."""
-    gathered = bytearray()
+    gathered, size = list[bytes](), 0
     try:
-        while len(gathered) < PIECE:
-            chunk = await asyncio.wait_for(anext(stream, None), PATIENCE)
-            if chunk is None:
-                break
-            gathered += chunk
+        async with asyncio.timeout(PATIENCE):
+            while size < PIECE and (chunk := await anext(stream, None)) is not None:
+                gathered.append(chunk)
+                size += len(chunk)
     except ClientDisconnect:
         pass  # what has come is taken; that the end lacks is seen by who reads it
     except TimeoutError as error:
         raise Silent from error
-    return bytes(gathered)
+    return b"".join(gathered)

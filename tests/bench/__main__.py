@@ -5,9 +5,15 @@ import os
 import tempfile
 from pathlib import Path
 
-from tests.bench import ingest, last_slice, send
+from tests.bench import ingest, last_slice, pages, send, stow
 
-MEASUREMENTS = {"ingest": ingest.run, "send": send.run, "last-slice": last_slice.run}
+MEASUREMENTS = {
+    "ingest": ingest.run,
+    "send": send.run,
+    "last-slice": last_slice.run,
+    "stow": stow.run,
+    "pages": pages.run,
+}
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from dicomnode import header
 from dicomnode.demo import free_port
 from dicomnode.up import end_with_parent
 from tests.tools import program
-from tests.walks.node import Node, wait_for
+from tests.walks.node import Node, dicomnode, wait_for
 
 CALLING = "DCMSEND"  # DCMTK's own name for itself
 
@@ -25,7 +25,7 @@ class Receiver:
     """A running receiver.
 
     held: how many instances it holds now. digests: sha256 of the data sets it holds, where its files can be read.
-    forget: removes them. http_port: of its web service, where it has one.
+    forget: removes them. http_port: of its web service, where it has one; token: which that asks for.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Receiver:
     digests: Callable[[], set[str]] | None
     forget: Callable[[], None]
     http_port: int = 0
+    token: str = ""
 
 
 @contextmanager
@@ -85,6 +86,31 @@ def orthanc(folder: Path, plugins: Sequence[str] = ()) -> Iterator[Receiver]:
         wait_for(answers, "Orthanc")
         held = lambda: ask("/statistics")["CountInstances"]  # noqa: E731
         yield Receiver("Orthanc", process.pid, "ORTHANC", port, held, None, forget, http)
+
+
+@contextmanager
+def web(folder: Path) -> Iterator[Receiver]:
+    """Our web service with its SQLite books, as `dicomnode web` runs it."""
+    made, port = Node.init(folder, "--source", f"{CALLING}@127.0.0.1"), free_port()
+    path = folder / "node.toml"
+    path.write_text(path.read_text().replace("port = 8080", f"port = {port}"))
+    dicomnode("account", "add", CALLING, "--role", "sender", "--token-only", cwd=folder)
+    token = dicomnode("account", "token", CALLING, cwd=folder).stdout.strip()
+    files = _files(made.settings.node.data_dir / "in")
+
+    def answers() -> bool:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/health/ready") as response:
+                return bool(response.status == 200)
+        except OSError:
+            return False
+
+    command = [sys.executable, "-m", "dicomnode", "web"]
+    with _started(command, folder, {"DICOMNODE_CONFIG": str(path)}) as process:
+        wait_for(answers, "the web service")
+        held = lambda: len(files())  # noqa: E731
+        yield Receiver("node", process.pid, "", 0, held, lambda: _digests(files()), _rid(files), port, token)
+    made.books.kw["bind"].dispose()
 
 
 @contextmanager
