@@ -160,7 +160,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
 
 def judge_at_once(headers: Sequence[Dataset], settings: Settings) -> None:
     """Raise Refused where the headers already say that the series is not for us."""
-    if len({(ds.StudyInstanceUID, ds.get("PatientID")) for ds in headers}) > 1:
+    if len({(ds.StudyInstanceUID, str(ds.get("PatientID"))) for ds in headers}) > 1:
         raise Refused(
             "patient-conflict", "the images of the series name different patients or studies; nothing is made"
         )

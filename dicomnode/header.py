@@ -15,9 +15,10 @@ from pydicom import Dataset, dcmread
 from pydicom.config import IGNORE, settings
 from pydicom.datadict import tag_for_keyword
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.uid import UID, CTImageStorage, DeflatedExplicitVRLittleEndian, MRImageStorage
 
-from dicomnode import header_walk
+from dicomnode import header_walk, inflate
 from inference.frames import ENHANCED
 from inference.refusal import Refused
 
@@ -81,9 +82,11 @@ UNREADABLE = (
     EOFError,
     InvalidDicomError,
     LookupError,
+    MemoryError,  # a length of gigabytes
     NotImplementedError,
     OSError,
     OverflowError,
+    RecursionError,  # sequences within sequences without end
     TypeError,
     ValueError,
     struct.error,
@@ -152,7 +155,7 @@ def _walked(stream: BinaryIO) -> tuple[Elements, str] | None:
         syntax = header_walk.meta(head, META, start)[TRANSFER_SYNTAX].decode("ascii").rstrip("\0 ")
         values, pixels = header_walk.before_pixels(head, start, syntax, WANTED)
         texts = {WANTED[tag]: value.decode("ascii").rstrip("\0 ") for tag, value in values.items()}
-    except (header_walk.Unusual, KeyError, UnicodeDecodeError):
+    except (header_walk.Unusual, KeyError, RecursionError, UnicodeDecodeError):
         return None
     if any(set(text) & UNUSUAL for text in texts.values()):
         return None
@@ -164,6 +167,11 @@ def _parsed(stream: BinaryIO) -> tuple[Elements, str]:
     """The same by a parser that knows all there is, the stream left where it stopped; raises Refused."""
     stream.seek(0)
     try:
+        read_preamble(stream, False)
+        meta = _read_file_meta_info(stream)  # as dcmread does, which would unpack before anybody can look
+        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            inflate.check(stream, stream.tell())
+        stream.seek(0)
         ds = dcmread(stream, stop_before_pixels=True, specific_tags=list(BOOKED))
         syntax = UID(ds.file_meta.TransferSyntaxUID)
         return {keyword: text(ds, keyword) for keyword in BOOKED}, str(syntax)
@@ -212,7 +220,17 @@ def _stands_after(stream: BinaryIO, start: int, size: int, wanted: bytes) -> boo
 @lru_cache(maxsize=4096)
 def of_file(path: Path) -> Dataset:
     """The elements a series is judged by. Files in the spool never change, so each is read once."""
-    return dcmread(path, stop_before_pixels=True, specific_tags=list(JUDGED))
+    return parse(path)
+
+
+def parse(file: Path | BinaryIO) -> Dataset:
+    """The elements a series is judged by; raises Refused where the bytes are no DICOM data set."""
+    try:
+        return dcmread(file, stop_before_pixels=True, specific_tags=list(JUDGED))
+    except OSError:
+        raise
+    except UNREADABLE as error:
+        raise Refused("not-dicom", f"an image cannot be read as a DICOM data set ({error})") from error
 
 
 def numbers(ds: Dataset, keyword: str, count: int) -> Sequence[float] | None:

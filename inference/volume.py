@@ -12,8 +12,11 @@ from functools import partial
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.multival import MultiValue
+from pydicom.encaps import generate_frames
+from pydicom.errors import BytesLengthException
 
+from inference import codestream
+from inference.elements import distinct, floats, integer, name, numbers, text
 from inference.refusal import Refused
 
 FEWEST_SLICES = 10
@@ -21,15 +24,18 @@ DIRECTION_TOLERANCE = 1e-3  # between the direction cosines of two slices
 SPACING_TOLERANCE = 1e-3  # mm, between the pixel spacings of two slices
 SAME_POSITION = 0.1  # mm along the normal; the thinnest slices of head CT lie 0.3 mm apart
 STEEPEST_NORMAL = 30.0  # degrees from the head-foot axis
+LARGEST_SIDE, MOST_VOXELS = 4096, 500_000_000  # pixels; two gigabytes as float32
 AIR = -1000.0
 THINNEST = -1024.0  # nothing is thinner than vacuum; some scanners write -2000 or -3024 outside the field of view
 
 # What pydicom and its decoder plugins raise over pixels that are missing, cut short or not what the header says.
 DECODING_ERRORS = (
     AttributeError,
+    BytesLengthException,
     EOFError,
     IndexError,
     KeyError,
+    MemoryError,
     NotImplementedError,
     OSError,
     RuntimeError,
@@ -82,7 +88,7 @@ def from_slices(datasets: Sequence[Dataset]) -> Volume:
     orientation, spacing = _common_geometry(datasets)
     row_direction, column_direction = _directions(orientation)
     normal = np.cross(row_direction, column_direction)
-    positions = np.array([_numbers(ds, "ImagePositionPatient", 3) for ds in datasets])
+    positions = np.array([numbers(ds, "ImagePositionPatient", 3) for ds in datasets])
     offsets = positions @ normal
     order = tuple(int(i) for i in np.argsort(offsets, kind="stable"))  # never by Instance Number
     _check_positions(offsets[list(order)])
@@ -100,12 +106,13 @@ def from_slices(datasets: Sequence[Dataset]) -> Volume:
 def hounsfield(ds: Dataset) -> np.ndarray:
     """The pixels of one instance, (rows, columns) float32 in HU, with padding made air before anything else."""
     slope, intercept = _rescale(ds)
+    _refuse_bomb(ds)
     try:
         stored = ds.pixel_array
     except DECODING_ERRORS as error:
         # The cause goes to the log; it speaks of plugins and bytes.
         raise Refused(
-            "truncated", f"the pixels of image {_name(ds)} cannot be decoded; send the series again"
+            "truncated", f"the pixels of image {name(ds)} cannot be decoded; send the series again"
         ) from error
     hu = _significant_bits(ds, stored).astype(np.float32) * np.float32(slope) + np.float32(intercept)
     hu[_padding(ds, stored)] = AIR
@@ -113,16 +120,33 @@ def hounsfield(ds: Dataset) -> np.ndarray:
     return hu
 
 
+def _refuse_bomb(ds: Dataset) -> None:
+    """A stream that says another size than its header would be given memory for what it says."""
+    try:
+        syntax, pixels = ds.file_meta.TransferSyntaxUID, ds.get("PixelData")
+        said = codestream.size(next(generate_frames(pixels, number_of_frames=1))) if syntax.is_encapsulated else None
+    except DECODING_ERRORS:
+        return  # decoding says it better
+    rows, columns = _matrix(ds)
+    if said not in (None, (rows, columns)):
+        raise Refused(
+            "truncated",
+            f"the pixels of image {name(ds)} are {said[0]} x {said[1]}, its header says {rows} x {columns}",
+        )
+
+
 def _check_kind(datasets: Sequence[Dataset]) -> None:
     for ds in datasets:
-        if (modality := ds.get("Modality", "")) != "CT":
+        if (modality := text(ds, "Modality")) != "CT":
             raise Refused("wrong-modality", f"the series is {modality or 'of no modality'}; a CT series is needed")
-        if int(ds.get("NumberOfFrames") or 1) != 1:
-            raise Refused("unsupported-class", f"image {_name(ds)} holds several frames; one slice per image is needed")
+        if integer(ds, "NumberOfFrames", 1) != 1:
+            raise Refused("unsupported-class", f"image {name(ds)} holds several frames; one slice per image is needed")
         # MONOCHROME1 inverts the display alone: the rescale still gives Hounsfield units (PS3.3 C.11.1).
-        if not (photometric := str(ds.get("PhotometricInterpretation", "MONOCHROME2"))).startswith("MONOCHROME"):
+        photometric = text(ds, "PhotometricInterpretation", "MONOCHROME2")
+        if not photometric.startswith("MONOCHROME"):
             raise Refused(
-                "unsupported-class", f"image {_name(ds)} is stored as {photometric}; measured grey values are needed"
+                "unsupported-class",
+                f"image {name(ds)} is stored as {photometric}; measured grey values are needed",
             )
     if len(datasets) < FEWEST_SLICES:
         slices = "1 slice" if len(datasets) == 1 else f"{len(datasets)} slices"
@@ -131,15 +155,22 @@ def _check_kind(datasets: Sequence[Dataset]) -> None:
 
 def _common_geometry(datasets: Sequence[Dataset]) -> tuple[np.ndarray, np.ndarray]:
     """Image Orientation (Patient) and Pixel Spacing of all slices, refused unless they are one."""
-    cosines = partial(_numbers, keyword="ImageOrientationPatient", count=6)
+    cosines = partial(numbers, keyword="ImageOrientationPatient", count=6)
     orientation = _same(datasets, "orientation", cosines, DIRECTION_TOLERANCE)
-    spacing = _same(datasets, "pixel spacing", partial(_numbers, keyword="PixelSpacing", count=2), SPACING_TOLERANCE)
-    _same(datasets, "matrix", lambda ds: np.array([int(ds.get("Rows") or 0), int(ds.get("Columns") or 0)]), 0)
-    if len(frames := {ds.FrameOfReferenceUID for ds in datasets if ds.get("FrameOfReferenceUID")}) > 1:
+    spacing = _same(datasets, "pixel spacing", partial(numbers, keyword="PixelSpacing", count=2), SPACING_TOLERANCE)
+    rows, columns = _same(datasets, "matrix", _matrix, 0)
+    if min(rows, columns) < 2 or max(rows, columns) > LARGEST_SIDE or rows * columns * len(datasets) > MOST_VOXELS:
+        size = f"{len(datasets)} images of {rows} x {columns} pixels"
+        raise Refused("unsupported-class", f"the series holds {size}, which no CT of a head does")
+    if len(frames := distinct(datasets, "FrameOfReferenceUID")) > 1:
         raise Refused("mixed-geometry", f"the images belong to {len(frames)} frames of reference; one is needed")
     if spacing.min() <= 0:
         raise Refused("mixed-geometry", f"the pixel spacing {spacing.tolist()} mm is not a distance")
     return orientation, spacing
+
+
+def _matrix(ds: Dataset) -> np.ndarray:
+    return np.array([integer(ds, "Rows", 0), integer(ds, "Columns", 0)])
 
 
 def _same(datasets: Sequence[Dataset], what: str, of: Callable[[Dataset], np.ndarray], tolerance: float) -> np.ndarray:
@@ -148,8 +179,8 @@ def _same(datasets: Sequence[Dataset], what: str, of: Callable[[Dataset], np.nda
         if np.abs((found := of(ds)) - first).max() > tolerance:
             raise Refused(
                 "mixed-geometry",
-                f"the images differ in {what}: {first.tolist()} in image {_name(datasets[0])}, "
-                f"{found.tolist()} in image {_name(ds)}",
+                f"the images differ in {what}: {first.tolist()} in image {name(datasets[0])}, "
+                f"{found.tolist()} in image {name(ds)}",
             )
     return first
 
@@ -184,17 +215,17 @@ def _check_positions(ascending: np.ndarray) -> None:
 
 def _slice_thickness(datasets: Sequence[Dataset], offsets: np.ndarray) -> float:
     stated = [
-        thickness[0] for ds in datasets if len(thickness := _floats(ds, "SliceThickness")) == 1 and thickness[0] > 0
+        thickness[0] for ds in datasets if len(thickness := floats(ds, "SliceThickness")) == 1 and thickness[0] > 0
     ]
     return float(np.median(stated)) if stated else float(np.median(np.diff(np.sort(offsets))))
 
 
 def _rescale(ds: Dataset) -> tuple[float, float]:
-    slope, intercept = _floats(ds, "RescaleSlope"), _floats(ds, "RescaleIntercept")
+    slope, intercept = floats(ds, "RescaleSlope"), floats(ds, "RescaleIntercept")
     if len(slope) != 1 or len(intercept) != 1 or slope[0] == 0.0:
         raise Refused(
             "no-rescale",
-            f"image {_name(ds)} does not say how its values become Hounsfield units (Rescale Slope and Intercept)",
+            f"image {name(ds)} does not say how its values become Hounsfield units (Rescale Slope and Intercept)",
         )
     return slope[0], intercept[0]
 
@@ -202,44 +233,22 @@ def _rescale(ds: Dataset) -> tuple[float, float]:
 def _significant_bits(ds: Dataset, stored: np.ndarray) -> np.ndarray:
     """Stored values, sign extended, without what old scanners keep in unused high bits; PS3.5 section 8.1.1."""
     width = stored.dtype.itemsize * 8
-    bits = int(ds.BitsStored)
-    high = int(ds.get("HighBit", bits - 1))
+    bits = integer(ds, "BitsStored")
+    high = integer(ds, "HighBit", bits - 1)
     if bits >= width:
         return stored
+    if not 0 < bits <= high + 1 <= width:
+        raise Refused("not-dicom", f"image {name(ds)} keeps {bits} bits up to bit {high}, which cannot be")
     shifted: np.ndarray = np.right_shift(np.left_shift(stored, width - 1 - high), width - bits)
     return shifted
 
 
 def _padding(ds: Dataset, stored: np.ndarray) -> np.ndarray:
     """Where the scanner stored no measurement; PS3.3 C.7.5.1.1.2. The limit may lie on either side of the value."""
-    if (value := ds.get("PixelPaddingValue")) is None:
+    if not floats(ds, "PixelPaddingValue"):
         return np.zeros(stored.shape, bool)
-    limit = value if (other := ds.get("PixelPaddingRangeLimit")) is None else other
+    value = integer(ds, "PixelPaddingValue")
+    limit = integer(ds, "PixelPaddingRangeLimit", value)
     # A value written with the wrong sign (63536 for -2000) means the same stored bits.
-    low, high = sorted(int(np.array(int(v)).astype(stored.dtype)) for v in (value, limit))
+    low, high = sorted(int(np.array(v).astype(stored.dtype)) for v in (value, limit))
     return (stored >= low) & (stored <= high)
-
-
-def _numbers(ds: Dataset, keyword: str, count: int) -> np.ndarray:
-    values = _floats(ds, keyword)
-    if len(values) != count:
-        raise Refused(
-            "mixed-geometry", f"image {_name(ds)} carries no usable {keyword}: its place in the head is unknown"
-        )
-    return np.array(values)
-
-
-def _floats(ds: Dataset, keyword: str) -> list[float]:
-    """The finite values of a decimal string element; none where it is absent, empty or not numbers."""
-    try:
-        value = ds.get(keyword)
-        several = value if isinstance(value, MultiValue | list | tuple) else [value]
-        numbers = [float(v) for v in several]
-    except (TypeError, ValueError):
-        return []
-    return numbers if np.isfinite(numbers).all() else []
-
-
-def _name(ds: Dataset) -> str:
-    """What a radiographer calls the image; the books know the UIDs."""
-    return str(ds.get("InstanceNumber") or ds.get("SOPInstanceUID") or "without a number")
