@@ -21,6 +21,9 @@ from tests.dicomnode.deliveries import finished_job, told
 from tests.pacs import Pacs
 from tests.walks.node import Orthanc
 
+# A report that comes while its association is being released raises in pynetdicom's thread; the next round tells.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
 
 @pytest.fixture
 def job_id(books: Books, spool: Spool, now: datetime) -> str:
@@ -144,8 +147,6 @@ def test_what_the_pacs_has_lost_is_sent_again(job_id, settings, books: Books, sp
     assert pacs.requests == 4
 
 
-# A report that comes while its association is being released raises in pynetdicom's thread; the next round tells.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_what_the_pacs_does_not_commit_to_is_sent_again(job_id, settings, books: Books, spool: Spool):
     first = bookkeeping.results(books, job_id)[0].sop_instance_uid
     with Pacs(commits="same", loses={first}).running() as pacs:
