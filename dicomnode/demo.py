@@ -21,7 +21,7 @@ from dicomnode import bookkeeping, config, explain, settings_file
 from dicomnode.contact_sheet import contact_sheet
 from dicomnode.jobs import State
 
-PATIENCE = 120.0  # seconds for the whole walk
+PATIENCE = 300.0  # seconds for the whole walk, which takes 20 on an idle machine
 ENDED = (State.DONE, State.FAILED, State.REJECTED)
 Say = Callable[[str], None]
 
