@@ -4,6 +4,7 @@ pynetdicom's two threads of an association look for work every millisecond, whic
 core and every message two milliseconds. Here they wait until there is something to do.
 """
 
+import logging
 import os
 import queue
 import select
@@ -15,10 +16,13 @@ from typing import Any
 
 from pynetdicom import evt
 from pynetdicom.association import Association
+from pynetdicom.fsm import StateMachine
 from pynetdicom.transport import AssociationSocket
 
 from dicomnode.scp.direct import Reader
 from dicomnode.scp.wire import EndedHere
+
+log = logging.getLogger(__name__)
 
 PATIENCE = 0.25  # seconds after which a thread that waits looks at its timers all the same
 BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
@@ -142,6 +146,26 @@ class WaitingSocket(AssociationSocket):  # type: ignore[misc]
         return readable
 
 
+class EndingMachine(StateMachine):  # type: ignore[misc]
+    """A state machine whose failure ends the association.
+
+    In pynetdicom it ends one of the association's two threads; the other waits for ever and holds its place. Bytes that
+    come before their turn are enough: what we have decided and what the peer has broken cross (Evt7 in Sta13).
+    """
+
+    def do_action(self, event: str) -> None:
+        """Execute the action of an event; where that cannot be done, close the connection."""
+        try:
+            super().do_action(event)
+        except Exception as error:  # an edge: whatever wild bytes make the actions raise
+            log.warning("an association from %s breaks off: %s", self.dul.assoc.requestor.address, error)
+            self.dul.assoc.is_aborted, self.dul.assoc.is_established = True, False
+            self.dul.assoc._kill = self.dul._kill_thread = True
+            self.dul.artim_timer.stop()
+            self.dul.socket.close()
+            evt.trigger(self.dul.assoc, evt.EVT_CONN_CLOSE, {"address": self.dul.assoc.requestor.address_info.as_tuple})
+
+
 def install(assoc: Association, reader: Reader) -> None:
     """Let `reader` read the PDUs of an association that has not been started."""
     dul, bell = assoc.dul, Bell()
@@ -152,6 +176,7 @@ def install(assoc: Association, reader: Reader) -> None:
     assoc._reactor_checkpoint = checkpoint
     dul.event_queue.get_nowait()  # the socket replaced here has announced the connection, and the new one will
     dul.socket = WaitingSocket(assoc, dul.socket.socket, bell)
+    dul.state_machine = EndingMachine(dul)
     dul._run_loop_delay = 0  # it waits for the socket instead
     dul._read_pdu_data = reader.read
 

@@ -102,6 +102,8 @@ class Listener:
             self._reject(event, CALLING_NOT_RECOGNISED, "unlisted-source", why)
         elif source:
             self._peers[id(event.assoc)] = self._peer(source, address)
+            if event.assoc.dul.socket.socket is None:  # gone meanwhile, and on_ended has been and found nobody
+                self._peers.pop(id(event.assoc), None)
 
     def on_ended(self, event: evt.Event) -> None:
         """The association was released, aborted or lost; what it brought may now be whole."""
