@@ -28,9 +28,9 @@ CT = frozenset({CTImageStorage, *frames.ENHANCED})
 MR = frozenset(
     {MRImageStorage, EnhancedMRImageStorage, EnhancedMRColorImageStorage, LegacyConvertedEnhancedMRImageStorage}
 )
+SCOUTS = {"LOCALIZER", "SCOUT"}  # values of Image Type
 ADULT = 18  # years
 FARTHEST = 10.0  # mm between two slices of a series without gaps; the head between them is interpolated
-PHASES = 3  # so many images at one position are a time series
 # Series descriptions that leave no doubt; what is left out (delayed, bolus) the image itself must tell.
 CONTRAST_WORDS = re.compile(
     r"(?<![a-z])(ct[av]|(ct )?angio\w*|arterial|venous|post[ -]?(contrast|km)|(?<!non[ -])contrast enhanced|"
@@ -77,14 +77,19 @@ def _simulated(ds: Dataset, settings: Settings) -> str | None:
     return "the series says Synthetic Data YES; set accept_simulated = true in node.toml to use simulated patients"
 
 
+def _kinds(ds: Dataset) -> set[str]:
+    return {str(v).upper() for v in ds.get("ImageType") or ()}
+
+
 def _localizer(ds: Dataset, settings: Settings) -> str | None:
-    kinds = {str(v).upper() for v in ds.get("ImageType") or ()}
-    return "the series is a localizer" if kinds & {"LOCALIZER", "SCOUT"} else None
+    return "the series is a localizer" if _kinds(ds) & SCOUTS else None
 
 
 def _derived(ds: Dataset, settings: Settings) -> str | None:
     kinds = [str(v).upper() for v in ds.get("ImageType") or ()]
-    made = "DERIVED" in kinds[:1] or {"SCREEN SAVE", "DOSE_INFO"} & set(kinds)
+    # Whoever compresses with loss has to write DERIVED (PS3.3 C.7.6.1.1.5); the slice is the one that was acquired.
+    squeezed = kinds[1:2] == ["PRIMARY"] and cautions.is_lossy(ds)
+    made = ("DERIVED" in kinds[:1] and not squeezed) or {"SCREEN SAVE", "DOSE_INFO"} & set(kinds)
     return f"the series is {chr(92).join(kinds)}; original slices are needed" if made else None
 
 
@@ -167,10 +172,16 @@ def judge_at_once(headers: Sequence[Dataset], settings: Settings) -> None:
     for code, rule in RULES:
         for ds in headers:
             sentence = rule(ds, settings)
-            if sentence and code == "contrast" and places.most_at_one(headers) >= PHASES:
+            if sentence and code == "contrast" and places.most_at_one(headers) >= places.PHASES:
                 raise Refused("no-route", CT_PERFUSION)  # contrast that is followed through time
             if sentence:
                 raise Refused(code, sentence)
+
+
+def scouts(headers: Sequence[Dataset]) -> set[int]:
+    """Indices of the localizers that some scanners put into the series of slices; none where there is nothing else."""
+    found = {i for i, ds in enumerate(headers) if _kinds(ds) & SCOUTS}
+    return found if len(found) < len(headers) else set()
 
 
 def judge_whole(headers: Sequence[Dataset], gaps: Sequence[tuple[float, float]]) -> tuple[str, ...]:
@@ -179,7 +190,7 @@ def judge_whole(headers: Sequence[Dataset], gaps: Sequence[tuple[float, float]])
     gaps: holes that completeness found, in mm along the normal.
     """
     most, positions = places.most_at_one(headers), places.count(headers)
-    if most >= PHASES:
+    if most >= places.PHASES:
         raise Refused("perfusion-series", f"the series holds {most} images at one position, which is a time series")
     if positions < FEWEST_SLICES:
         raise Refused("too-few-slices", f"the series holds {positions} slices; at least {FEWEST_SLICES} are needed")

@@ -2,8 +2,10 @@
 
 import re
 import struct
+import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -18,7 +20,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.uid import UID, CTImageStorage, DeflatedExplicitVRLittleEndian, MRImageStorage
 
-from dicomnode import header_walk, inflate
+from dicomnode import charsets, header_walk, inflate
 from inference.frames import ENHANCED
 from inference.refusal import Refused
 
@@ -226,11 +228,26 @@ def of_file(path: Path) -> Dataset:
 def parse(file: Path | BinaryIO) -> Dataset:
     """The elements a series is judged by; raises Refused where the bytes are no DICOM data set."""
     try:
-        return dcmread(file, stop_before_pixels=True, specific_tags=list(JUDGED))
+        with silence():
+            return dcmread(file, stop_before_pixels=True, specific_tags=list(JUDGED))
     except OSError:
         raise
     except UNREADABLE as error:
         raise Refused("not-dicom", f"an image cannot be read as a DICOM data set ({error})") from error
+
+
+def whole(path: Path, *, pixels: bool = True) -> Dataset:
+    """All elements of an instance, its text as far as it can be read."""
+    with silence():
+        return charsets.settle(dcmread(path, stop_before_pixels=not pixels))
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Odd values are expected here and dealt with; what pydicom has to say of them helps nobody."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def numbers(ds: Dataset, keyword: str, count: int) -> Sequence[float] | None:

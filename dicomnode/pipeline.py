@@ -9,9 +9,7 @@ from hashlib import sha256
 from io import BytesIO
 from itertools import islice
 
-from pydicom import dcmread
-
-from dicomnode import __version__, bookkeeping, eligibility, identity, ladder, pages, writer
+from dicomnode import __version__, bookkeeping, eligibility, header, identity, ladder, pages, writer
 from dicomnode.bookkeeping import ACTOR, Books, Job, Result
 from dicomnode.config import Settings
 from dicomnode.crashpoints import crashpoint
@@ -40,7 +38,7 @@ def run(
     eligibility.judge_weights(manifest, settings)
     if why := identity.conflict(books, job):
         raise Refused(identity.CONFLICT, why)
-    received = (dcmread(spool.path(instance.path)) for instance in bookkeeping.inputs(books, job.id))
+    received = (header.whole(spool.path(instance.path)) for instance in bookkeeping.inputs(books, job.id))
     slices = [one for ds in received for one in frames.of(ds)]
     head = volume.from_slices(slices)
     prepared = preprocess.prepare(head)
@@ -98,7 +96,7 @@ def keep_page(job: Job, settings: Settings, books: Books, spool: Spool) -> int:
         return 1  # a resumed job has it
     refusal = pages.reason(books, job)
     paths = [spool.path(instance.path) for instance in bookkeeping.inputs(books, job.id)]
-    source = [dcmread(path, stop_before_pixels=True) for path in paths]
+    source = [header.whole(path, pixels=False) for path in paths]
     said = page.Refusal(source, refusal.code, refusal.reason, job.created_at, __version__, settings.node.ae_title)
     row = _save(job.id, spool, Rendered(page.KIND, page.NAME, 0, page.write(said)))
     spool.settle(job.id)

@@ -11,6 +11,8 @@ from dicomnode.completeness import Slice
 from dicomnode.header import numbers
 from inference.volume import FEWEST_SLICES, SAME_POSITION
 
+PHASES = 3  # so many images at one position are a time series
+
 
 def slices(headers: Sequence[Dataset]) -> list[Slice]:
     """Where each slice lies along the normal of the first; headers without a position are left out."""
@@ -65,8 +67,10 @@ def replaced(headers: Sequence[Dataset]) -> list[int]:
     """Which headers others replace.
 
     Of acquisitions that show the same part of the head the last one counts, and of images at one position the one
-    that was acquired, or numbered, last. Nothing is said of images that cannot be told apart.
+    that was acquired, or numbered, last. Nothing is said of images that cannot be told apart, nor of a time series.
     """
+    if most_at_one(headers) >= PHASES:
+        return []
     older = _repeated(headers)
     for places in _by_place(headers):
         left = [i for i in places if i not in older]

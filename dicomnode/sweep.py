@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -28,6 +28,8 @@ from inference.weights import Manifest
 log = logging.getLogger(__name__)
 
 PERIOD = 0.5  # seconds
+SCOUTS, OLDER = "localizer images", "older images at positions that were shown again"
+Found = tuple[int, Dataset]  # id of an instance, header of a slice of it
 LONG_AGO = float("-inf")  # a jump while no sweep ran; one forward has only made leases and waits end, as time would
 
 
@@ -112,30 +114,32 @@ class Sweep:
         try:
             self._refuse_own(series)
             named = identity.reopen_agreed(self.books, series.study_instance_uid, now)
-            ids, headers = self._headers(series)
-            eligibility.judge_at_once(headers, self.settings)
-            ids, headers, left_out = _without_replaced(ids, headers)
+            found = self._slices(series)
+            found, scouts = _without(found, eligibility.scouts([ds for _, ds in found]), SCOUTS)
+            eligibility.judge_at_once([ds for _, ds in found], self.settings)
+            found, older = _without(found, places.replaced([ds for _, ds in found]), OLDER)
+            headers = [ds for _, ds in found]
             verdict = completeness.judge(places.slices(headers), quiet, limits)
             if not verdict.by:
                 return None
-            warnings = (*left_out, *eligibility.judge_whole(headers, verdict.gaps))
+            warnings = (*scouts, *older, *eligibility.judge_whole(headers, verdict.gaps))
             if len(named) > 1:
                 raise Refused(identity.CONFLICT, identity.DIFFERENT)
             self._describe(series)
-            return Candidate(series, headers, tuple(dict.fromkeys(ids)), verdict.by, warnings)
+            ids = tuple(dict.fromkeys(i for i, _ in found))  # an enhanced instance holds many slices
+            return Candidate(series, headers, ids, verdict.by, warnings)
         except Refused as refusal:
             self._describe(series)
             self._refuse(series, refusal, now)
             return None
 
-    def _headers(self, series: OpenSeries) -> tuple[list[int], list[Dataset]]:
-        """The header of each slice, and the instance it is of; an enhanced instance holds many slices."""
-        found = [
-            (instance.id, frame)
+    def _slices(self, series: OpenSeries) -> list[Found]:
+        """The header of each slice, with the id of the instance it is of."""
+        return [
+            (instance.id, ds)
             for instance in series.instances
-            for frame in frames.of(header.of_file(self.spool.path(instance.path)))
+            for ds in frames.of(header.of_file(self.spool.path(instance.path)))
         ]
-        return [i for i, _ in found], [frame for _, frame in found]
 
     def _describe(self, series: OpenSeries) -> None:
         ds = header.of_file(self.spool.path(series.instances[0].path))
@@ -156,7 +160,7 @@ class Sweep:
         best, *others = selection.ranked(candidates, chosen.series_instance_uid if chosen else None)
         instead_of = None
         if chosen and chosen.series_instance_uid not in {each.uid for each in candidates}:
-            in_use = self._headers(chosen)[1]
+            in_use = [ds for _, ds in self._slices(chosen)]
             if not (why := selection.better(best.headers, in_use)):
                 self._pass_over(candidates, chosen.series_instance_uid, in_use, now)
                 return
@@ -195,14 +199,10 @@ class Sweep:
             crashpoint("job.woken")
 
 
-def _without_replaced(ids: list[int], headers: list[Dataset]) -> tuple[list[int], list[Dataset], tuple[str, ...]]:
-    """The slices that count, and a sentence about those that a later image at the same position replaces."""
-    left_out = set(places.replaced(headers))
-    if not left_out:
-        return ids, headers, ()
-    kept = [i for i in range(len(headers)) if i not in left_out]
-    said = f"{len(left_out)} older images at positions shown again were left out."
-    return [ids[i] for i in kept], [headers[i] for i in kept], (said,)
+def _without(found: list[Found], unwanted: Collection[int], what: str) -> tuple[list[Found], tuple[str, ...]]:
+    """All but the slices at these indices, and a sentence about those where there are any."""
+    kept = [each for i, each in enumerate(found) if i not in unwanted]
+    return kept, (f"Left out: {len(unwanted)} {what}.",) if unwanted else ()
 
 
 def job_key(candidate: Candidate, manifest: Manifest, settings: Settings) -> str:

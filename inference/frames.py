@@ -10,14 +10,16 @@ from pydicom import DataElement, Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import EnhancedCTImageStorage, ExplicitVRLittleEndian, LegacyConvertedEnhancedCTImageStorage
 
+from inference.elements import integer
 from inference.refusal import Refused
-from inference.volume import DECODING_ERRORS
+from inference.volume import DECODING_ERRORS, MOST_VOXELS, refuse_bomb
 
 ENHANCED = frozenset({EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 SHARED, PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 NOT_OF_A_FRAME = (SHARED, PER_FRAME, "NumberOfFrames", "PixelData")
 # What a functional group calls otherwise than a classic image does.
-RENAMED = (("FrameType", "ImageType"), ("FrameAcquisitionNumber", "AcquisitionNumber"))
+ACQUISITION = "FrameAcquisitionNumber"
+MIXED = "MIXED"  # value of Image Type where it differs from frame to frame
 
 
 def of(ds: Dataset) -> list[Dataset]:
@@ -45,7 +47,10 @@ def _flat(ds: Dataset, groups: list[Dataset]) -> Iterator[Dataset]:
         for element in (*common, *_elements(group)):
             frame[element.tag] = element
         _set(frame, InstanceNumber=number, ReferencedFrameNumber=number)
-        _set(frame, **{ours: frame[theirs].value for theirs, ours in RENAMED if theirs in frame})
+        if "FrameType" in frame and (MIXED in (frame.get("ImageType") or MIXED)):
+            _set(frame, ImageType=frame.FrameType)
+        if ACQUISITION in frame:
+            _set(frame, AcquisitionNumber=frame[ACQUISITION].value)
         _name_anatomy(frame)
         _time(frame)
         frame.file_meta = FileMetaDataset()
@@ -81,8 +86,13 @@ def _time(frame: Dataset) -> None:
 
 
 def _share_pixels(ds: Dataset, frames: list[Dataset]) -> None:
+    counted, rows, columns = (integer(ds, keyword, 0) for keyword in ("NumberOfFrames", "Rows", "Columns"))
+    if counted != len(frames) or rows * columns * counted > MOST_VOXELS:
+        size = f"{counted} frames of {rows} x {columns} pixels and {len(frames)} places for them"
+        raise Refused("truncated", f"the enhanced CT image has {size}, which cannot be")
+    refuse_bomb(ds)
     try:
-        stored = ds.pixel_array.reshape(len(frames), int(ds.Rows), int(ds.Columns))
+        stored = ds.pixel_array.reshape(counted, rows, columns)
     except DECODING_ERRORS as error:
         raise Refused(
             "truncated", "the frames of the enhanced CT image cannot be decoded; send the image again"

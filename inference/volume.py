@@ -15,7 +15,7 @@ from pydicom import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.errors import BytesLengthException
 
-from inference import codestream
+from inference import codecs, codestream
 from inference.elements import distinct, floats, integer, name, numbers, text
 from inference.refusal import Refused
 
@@ -43,6 +43,8 @@ DECODING_ERRORS = (
     ValueError,
     struct.error,
 )
+
+codecs.register()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,7 +108,7 @@ def from_slices(datasets: Sequence[Dataset]) -> Volume:
 def hounsfield(ds: Dataset) -> np.ndarray:
     """The pixels of one instance, (rows, columns) float32 in HU, with padding made air before anything else."""
     slope, intercept = _rescale(ds)
-    _refuse_bomb(ds)
+    refuse_bomb(ds)
     try:
         stored = ds.pixel_array
     except DECODING_ERRORS as error:
@@ -120,7 +122,7 @@ def hounsfield(ds: Dataset) -> np.ndarray:
     return hu
 
 
-def _refuse_bomb(ds: Dataset) -> None:
+def refuse_bomb(ds: Dataset) -> None:
     """A stream that says another size than its header would be given memory for what it says."""
     try:
         syntax, pixels = ds.file_meta.TransferSyntaxUID, ds.get("PixelData")

@@ -78,8 +78,12 @@ def head(
     noise: float = 2.0,
     seed: int = 1,
     rescale: tuple[float, float] = (1.0, -1024.0),
+    size: float = 1.0,
 ) -> list[Dataset]:
-    """The head as CT Image Storage instances; a tilt turns the planes while the table still steps along z."""
+    """The head as CT Image Storage instances; a tilt turns the planes while the table still steps along z.
+
+    size: of the head, in parts of the one whose marks stand in the table.
+    """
     study, series, frame = (
         generate_uid(entropy_srcs=["phantom", str(seed), level]) for level in ("study", "series", "frame")
     )
@@ -93,7 +97,7 @@ def head(
     slices = []
     for number, height in enumerate(sorted(z, reverse=head_to_foot), start=1):
         centre = np.array([0.0, 0.0, height])
-        hu = hu_at(plane + centre)
+        hu = hu_at((plane + centre) / size)
         hu = hu + noise * rng.standard_normal(hu.shape) * (hu > -900)
         ds = header(study, series, frame, number)
         ds.PatientPosition = patient_position

@@ -1,5 +1,6 @@
 """What all objects of a study have in common: patient, study, equipment, provenance and honesty (dicom-output 1.1)."""
 
+import re
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from datetime import datetime
@@ -19,6 +20,7 @@ from inference.maps import KINDS, MapKind
 IMPLEMENTATION_CLASS_UID = UID("2.25.158008260905421630141731765326967375534")  # of the software that writes the files
 
 UNICODE = "ISO_IR 192"
+ESCAPE = re.compile(r"\x1b[ -/]+[0-~]")  # ISO 2022; pydicom leaves those of GB 2312 in the text
 DISCLAIMER = "SYNTHETIC, not acquired perfusion"
 NOT_AN_EXCLUSION = "A normal synthetic map does not exclude stroke."
 
@@ -127,6 +129,7 @@ def _decoded(element: DataElement) -> object:
     values = list(element.value) if isinstance(element.value, MultiValue) else [element.value]
     if element.VR == "PN":
         values = [str(value) for value in values]
+    values = [ESCAPE.sub("", value) if isinstance(value, str) else value for value in values]
     return values if len(values) > 1 else values[0]
 
 

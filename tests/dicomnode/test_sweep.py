@@ -197,7 +197,7 @@ def test_an_image_shown_again_replaces_the_older_one(bench: Bench, head, now: da
     used = {instance.sop_instance_uid for instance in bookkeeping.inputs(bench.books, job_id)}
     assert len(used) == 20
     assert twin.SOPInstanceUID in used
-    assert "1 older images" in bookkeeping.get_job(bench.books, job_id).warnings
+    assert "Left out: 1 older images" in bookkeeping.get_job(bench.books, job_id).warnings
 
 
 def test_nothing_is_made_of_a_study_with_two_patients_until_it_has_one(bench: Bench, head, now: datetime):
