@@ -5,9 +5,11 @@ from collections.abc import Callable
 import numpy as np
 from pydicom import Dataset
 
-from inference.volume import hounsfield
+from inference.volume import Volume, hounsfield
 from tests import phantom
-from tests.cases.case import changed, head, process, refuse
+from tests.cases.case import changed, head, process, refuse, warn
+from tests.cases.spoilt import rewritten
+from training import spoiled
 
 Paint = Callable[[np.ndarray], np.ndarray]
 
@@ -27,6 +29,11 @@ def painted(paint: Paint, **how) -> Callable[[], list[Dataset]]:
         return slices
 
     return make
+
+
+def spoilt(spoil: Callable[[Volume], Volume], **how) -> Callable[[], list[Dataset]]:
+    """The head with what training.spoiled can do to it."""
+    return lambda: rewritten(head(**how), spoil)
 
 
 def _each_its_own() -> list[Dataset]:
@@ -109,8 +116,9 @@ CASES = (
            *head()[6:]],
            "no-rescale", "image 6"),
     refuse("Rescale Slope 0", lambda: changed(head(), RescaleSlope=0), "no-rescale"),
-    refuse("an intercept 100 too high", lambda: changed(head(), RescaleIntercept=-924), "not-head"),
-    refuse("an intercept 1024 too high", lambda: changed(head(), RescaleIntercept=0), "not-head"),
+    refuse("an intercept 100 too high", lambda: changed(head(), RescaleIntercept=-924), "no-rescale", "98 HU too high"),
+    refuse("an intercept 1024 too high", lambda: changed(head(), RescaleIntercept=0), "no-rescale",
+           "air measures 24 HU"),
     process("padding -2000", _outside(-2000, PixelPaddingValue=-2000)),
     process("padding that its tag gives the wrong sign", _outside(-2000, PixelPaddingValue=63536)),
     process("padding as a range", _outside(3000, PixelPaddingValue=2900, PixelPaddingRangeLimit=3100)),
@@ -124,8 +132,17 @@ CASES = (
     refuse("colours", _colour, "unsupported-class", "RGB"),
     refuse("fewer values than rows and columns", _one_short, "truncated", "image 6"),
     refuse("air", painted(lambda hu: np.full(hu.shape, -1000.0)), "not-head", "no brain"),
-    refuse("noise", painted(_noise), "not-head"),
+    refuse("noise", painted(_noise), "no-rescale"),
     refuse("a skull full of air", painted(lambda hu: np.where((hu > 0) & (hu < 100), -1000.0, hu)), "phantom"),
     refuse("a skull full of one grey", painted(lambda hu: np.where((hu > 0) & (hu < 100), 35.0, hu)), "phantom"),
     refuse("a body without a skull", painted(lambda hu: np.where(hu > 100, -100.0, hu)), "not-head"),
+    warn("a field of view that cuts off a little", spoilt(lambda v: spoiled.cropped(v, 0.2)),
+         "cuts off a part of the head"),
+    refuse("a field of view that cuts off more", spoilt(lambda v: spoiled.cropped(v, 0.3)), "partial-brain",
+           "cuts off"),
+    refuse("contrast in the vessels, no tag", spoilt(spoiled.with_contrast, matrix=192), "contrast", "vessels"),
+    warn("a clip and its streaks", spoilt(lambda v: spoiled.with_metal(v, 100.0)), "Metal lies in or near the brain."),
+    warn("4 mm of motion", spoilt(lambda v: spoiled.stepped_aside(v, 4.0)), "moved 4 mm"),
+    refuse("12 mm of motion", spoilt(lambda v: spoiled.stepped_aside(v, 12.0)), "motion", "12 mm"),
+    refuse("the noise of a bone kernel, no tag", spoilt(spoiled.through_bone_kernel), "bone-kernel", "without grain"),
 )  # fmt: skip
