@@ -229,7 +229,7 @@ def parse(file: Path | BinaryIO) -> Dataset:
     """The elements a series is judged by; raises Refused where the bytes are no DICOM data set."""
     try:
         with silence():
-            return dcmread(file, stop_before_pixels=True, specific_tags=list(JUDGED))
+            return charsets.settle(dcmread(file, stop_before_pixels=True, specific_tags=list(JUDGED)))
     except OSError:
         raise
     except UNREADABLE as error:
