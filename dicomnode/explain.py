@@ -29,6 +29,8 @@ ADVICE: dict[str, str] = {
     "partial-brain": "send a series that shows the whole head, foramen magnum to vertex",
     "metal": "nothing to do: maps cannot be made from what streaks hide",
     "motion": "send the repeated acquisition, if there is one",
+    "units": "the weights or their manifest are wrong: install the folder of weights again",
+    "implausible-maps": "nothing to do for this study; where it happens often, the weights do not fit this scanner",
     "weights-locked": "accept the weights for clinical use, or set intended_use to research",
     "wrong-modality": "send a non-contrast head CT",
 }

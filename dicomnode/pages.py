@@ -18,7 +18,7 @@ from inference.refusal import Refused
 # nobody expects maps of (a localizer, a chest), of no patient (a phantom), or leave open whose page it would be.
 TOLD = frozenset({
     *("too-few-slices", "gap", "mixed-geometry", "oblique", "no-rescale", "partial-brain", "paediatric"),
-    *("bone-kernel", "motion", "metal", "partner-missing", "weights-locked"),
+    *("bone-kernel", "motion", "metal", "partner-missing", "weights-locked", "units", "implausible-maps"),
 })  # fmt: skip
 KIND = "page"  # of writer.page
 CHANGED = "maps of the study are being made after all"

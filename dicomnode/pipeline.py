@@ -21,6 +21,7 @@ from inference.engine import Engine, load_engine
 from inference.refusal import Refused
 from inference.weights import Manifest
 
+UNTRAINED = "untrained"
 BATCH = 32  # files that share one directory fsync and one transaction
 
 
@@ -44,6 +45,9 @@ def run(
     prepared = preprocess.prepare(head)
     warnings = bookkeeping.note_warnings(books, job.id, quality.judge(head, prepared), datetime.now(UTC))
     maps = predict.predict(head, prepared, generator)
+    if manifest.units == "physical" and manifest.training_domain != UNTRAINED:  # of random weights nothing is expected
+        seen = quality.judge_maps(head, prepared, maps)
+        warnings = bookkeeping.note_warnings(books, job.id, seen, datetime.now(UTC))
     crashpoint("process.computed")
     study = Study(
         source=[slices[i] for i in head.order],

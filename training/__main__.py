@@ -12,6 +12,7 @@ from inference.weights import WeightsError
 from training import bench as benchmark
 from training import describe as description
 from training import evaluate as evaluation
+from training import gate as gates
 from training import prepare as preparation
 from training import recipe as recipes
 from training import thin as thin_slices
@@ -44,6 +45,21 @@ def describe(
     console = Console()
     for network in description.MODELS[model](maps, width):
         description.show(network, console)
+
+
+@app.command()
+def gate(
+    out: Annotated[Path, typer.Argument(help="Markdown file for the tables.")],
+    cohort: Annotated[list[Path], typer.Option(help="Folder of `simulate cohort`; may be repeated.", exists=True)],
+    real: Annotated[list[Path] | None, typer.Option(help="Folder of one real head; may be repeated.")] = None,
+    spoiled: Annotated[int, typer.Option(min=0, help="Patients of each cohort that are also spoiled.")] = 10,
+    mapped: Annotated[int, typer.Option(min=0, help="Patients of each cohort whose maps are judged.")] = 20,
+    processes: Annotated[int, typer.Option(min=1, help="Patients judged at the same time.")] = 1,
+) -> None:
+    """Print what the quality gate says of good heads, of spoiled ones, and of maps under wrong names."""
+    tables = gates.report(cohort, real or [], spoiled, mapped, processes)
+    out.write_text(tables, encoding="utf-8")
+    typer.echo(tables)
 
 
 @app.command()

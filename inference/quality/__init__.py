@@ -12,10 +12,11 @@ import numpy as np
 from inference import preprocess
 from inference.preprocess import Prepared
 from inference.quality.findings import Findings, measure
+from inference.quality.maps import judge as judge_maps
 from inference.refusal import Refused
 from inference.volume import AIR, Volume
 
-__all__ = ["CHECKS", "Check", "Findings", "judge", "measure"]
+__all__ = ["CHECKS", "Check", "Findings", "judge", "judge_maps", "measure"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,10 @@ def _check(path: Path, manifest: Manifest) -> None:
     if not manifest.kinds or len(set(manifest.kinds)) != len(manifest.kinds):
         raise WeightsError(f"{path}: kinds must name each map once, found {list(manifest.kinds)}")
     if manifest.ranges != (expected := ranges(manifest.kinds)):
-        raise WeightsError(f"{path}: the ranges must be {expected}, found {dict(manifest.ranges)}; train again")
+        raise WeightsError(
+            f"{path}: the ranges must be {expected}, found {dict(manifest.ranges)}{_factors(manifest, expected)}; "
+            "train again"
+        )
     if unknown := sorted(set(manifest.smoothing) - set(manifest.kinds)):
         raise WeightsError(f"{path} smooths {unknown[0]!r}, which is none of its maps: {', '.join(manifest.kinds)}")
     if any(not 0 < how.sigma_mm <= FARTHEST for how in manifest.smoothing.values()):
@@ -182,6 +185,13 @@ def _check(path: Path, manifest: Manifest) -> None:
         raise WeightsError(
             f"{path}: training_domain is one of {', '.join(TRAINING_DOMAINS)}, found {manifest.training_domain!r}"
         )
+
+
+def _factors(manifest: Manifest, expected: Mapping[str, tuple[float, float]]) -> str:
+    """The names of maps whose range is that of another unit, and by which factor."""
+    found = {name: manifest.ranges[name][1] / high for name, (_, high) in expected.items() if name in manifest.ranges}
+    wrong = [f"{name} is {factor:.4g} times too large" for name, factor in found.items() if factor > 2]
+    return f" ({', '.join(wrong)}: another unit?)" if wrong else ""
 
 
 def _check_digest(path: Path, expected: str) -> None:

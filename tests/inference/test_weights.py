@@ -138,6 +138,7 @@ def test_a_missing_file_is_named(folder, missing):
         ({"kinds": ["CBF", "CBF"]}, "each map once"),
         ({"kinds": []}, "each map once"),
         ({"ranges": {"CBF": [0, 100], "Tmax": [0, 12]}}, "100"),
+        ({"ranges": {"CBF": [0, 60], "Tmax": [0, 12000]}}, "Tmax is 1000 times too large: another unit?"),
         ({"units": "parrots"}, "'parrots'"),
         ({"training_domain": "real"}, "'real'"),
         ({"colour": "blue"}, "unknown fields colour"),
