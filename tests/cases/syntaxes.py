@@ -54,9 +54,9 @@ def unsigned() -> list[Dataset]:
     return slices
 
 
-def uncompressed(syntax: UID) -> Make:
+def uncompressed(syntax: UID, of: Make = head) -> Make:
     def make() -> list[Dataset]:
-        slices = head()
+        slices = of()
         for ds in slices:
             ds.file_meta.TransferSyntaxUID = syntax
         return slices
@@ -64,11 +64,11 @@ def uncompressed(syntax: UID) -> Make:
     return make
 
 
-def compressed(syntax: UID, **how: object) -> Make:
+def compressed(syntax: UID, of: Make = unsigned, **how: object) -> Make:
     """By the encoders of pydicom."""
 
     def make() -> list[Dataset]:
-        slices = unsigned()
+        slices = of()
         for ds in slices:
             ds.compress(syntax, generate_instance_uid=False, **how)
         return slices
@@ -76,12 +76,12 @@ def compressed(syntax: UID, **how: object) -> Make:
     return make
 
 
-def by_dcmtk(*command: str) -> Make:
+def by_dcmtk(*command: str, of: Make = unsigned) -> Make:
     """By a program of DCMTK that converts a file."""
 
     def make() -> list[Dataset]:
         with TemporaryDirectory() as folder:
-            return [_converted(Path(folder) / "slice.dcm", ds, command) for ds in unsigned()]
+            return [_converted(Path(folder) / "slice.dcm", ds, command) for ds in of()]
 
     return make
 
@@ -95,11 +95,11 @@ def _converted(path: Path, ds: Dataset, command: tuple[str, ...]) -> Dataset:
     return converted
 
 
-def high_throughput(syntax: UID, *options: str) -> Make:
+def high_throughput(syntax: UID, *options: str, of: Make = unsigned) -> Make:
     """HTJ2K, by OpenJPH."""
 
     def make() -> list[Dataset]:
-        slices = unsigned()
+        slices = of()
         with TemporaryDirectory() as folder:
             for ds in slices:
                 ds.PixelData = encapsulate([_codestream(Path(folder), ds, options)])
