@@ -13,12 +13,14 @@ from pynetdicom.sop_class import Verification
 from dicomnode import bookkeeping, sender, tls
 from dicomnode.bookkeeping import BooksAway, BooksOutdated
 from dicomnode.config import ConfigError, Destination, Settings, Tls
+from dicomnode.roles import Role
 from dicomnode.sender import Unreachable, web
 from inference import weights
 from inference.weights import WeightsError
 
 EXPIRY_WARNING = 30  # days
 TLS_PATIENCE = 5.0  # seconds
+SERVICES = {"listen": "the listener", "web": "the web service"}
 ROOM = 5 * 1024**3  # bytes; about twenty studies with their maps
 
 
@@ -39,8 +41,13 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _weights(settings)
     yield _sources(settings)
     yield _port(settings)
+    now = datetime.now(UTC)
     if settings.listen.tls.certificate:
-        yield _tls(settings.listen.tls, datetime.now(UTC))
+        yield _tls(settings.listen.tls, now)
+    if settings.web.enabled:
+        yield _accounts(settings)
+        if settings.web.tls.certificate:
+            yield _tls(Tls(settings.web.tls.certificate, settings.web.tls.key), now, "web")
     yield from _destinations(settings)
 
 
@@ -107,18 +114,32 @@ def _port(settings: Settings) -> Finding:
     return Finding("port", f"{address[1]} is free: the listener is not running")
 
 
-def _tls(files: Tls, now: datetime) -> Finding:
-    renew = "put a renewed certificate in its place and restart the listener"
+def _accounts(settings: Settings) -> Finding:
+    """Nobody gets in by default, so the first administrator has to be made by hand."""
     try:
-        ends = tls.ends_at(files)
+        accounts = bookkeeping.accounts(bookkeeping.open_books(settings.books_url))
+    except (BooksOutdated, BooksAway):
+        return Finding("accounts", "the books cannot tell", "mend the books first")
+    administrators = [account.name for account, _ in accounts if account.role is Role.ADMINISTRATOR]
+    remedy = "" if administrators else "run `dicomnode account add NAME --role administrator`"
+    return Finding("accounts", f"{len(accounts)}, administrators: {', '.join(administrators) or 'none'}", remedy)
+
+
+def _tls(files: Tls, now: datetime, section: str = "listen") -> Finding:
+    check = "tls" if section == "listen" else f"{section} tls"
+    renew = "put a renewed certificate in its place and restart " + SERVICES[section]
+    try:
+        ends = tls.ends_at(files, section)
     except ConfigError as error:
-        return Finding("tls", str(error), "mend the paths in [listen] tls, or who may read the files")
+        return Finding(check, str(error), f"mend the paths in [{section}] tls, or who may read the files")
     except ssl.SSLCertVerificationError as error:
-        return Finding("tls", f"senders refuse {files.certificate}: {error.verify_message}", renew)
+        return Finding(check, f"senders refuse {files.certificate}: {error.verify_message}", renew)
     left = (ends - now).days
     words = f"{files.certificate} is good until {ends:%Y-%m-%d} ({left} days)"
-    who = f"senders must show one by {files.client_ca}" if files.client_ca else "any sender may connect; see client_ca"
-    return Finding("tls", f"{words}; {who}", renew if left < EXPIRY_WARNING else "")
+    if section == "listen":
+        shown = f"must show one by {files.client_ca}" if files.client_ca else "need none; see client_ca"
+        words += f"; senders {shown}"
+    return Finding(check, words, renew if left < EXPIRY_WARNING else "")
 
 
 def _answers(settings: Settings) -> bool:

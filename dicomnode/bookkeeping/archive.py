@@ -107,10 +107,11 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
     if wanted.patient_name:  # PS3.4 C.2.2.2.1: case may be ignored for names
         pattern = wanted.patient_name if set(wanted.patient_name) & set("*?") else wanted.patient_name + "*"
         conditions.append(_like(Study.patient_name, pattern))
+    date = func.coalesce(Study.study_date, "")  # not the index: a wide range would be sorted whole for one page of it
     if wanted.earliest_date:
-        conditions.append(Study.study_date >= wanted.earliest_date)
+        conditions.append(date >= wanted.earliest_date)
     if wanted.latest_date:
-        conditions.append(and_(Study.study_date <= wanted.latest_date, Study.study_date != ""))
+        conditions.append(and_(date <= wanted.latest_date, date != ""))
     return conditions
 
 

@@ -14,6 +14,7 @@ from dicomnode.jobs import OPERATOR_ONLY, Lane, SeriesState, State
 
 WAITING = (State.QUEUED, State.PROCESSING, State.SENDING)
 MOST_TIMED = 2000  # jobs that percentiles are taken of
+MOST_OPEN = 20000  # deliveries that are counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +122,9 @@ def failures(books: Books, since: datetime) -> list[tuple[str, str, int]]:
 
 def at_work(books: Books) -> Sequence[Job]:
     """Jobs that a worker or a sender holds, the longest held first."""
-    held = select(Job).where(Job.state.in_(WAITING), Job.lease_owner.is_not(None)).order_by(Job.id).limit(50)
+    held = select(Job).where(Job.state.in_(WAITING), Job.lease_owner.is_not(None))
     with reading(books) as session:
-        return session.scalars(held).all()
+        return sorted(session.scalars(held), key=lambda job: job.id)
 
 
 def confirmations(books: Books) -> dict[str, datetime]:
@@ -133,10 +134,12 @@ def confirmations(books: Books) -> dict[str, datetime]:
 
 
 def open_deliveries(books: Books) -> dict[str, int]:
-    """How many files are still on their way to each destination."""
+    """How many files are still on their way to each destination; counting ends at MOST_OPEN."""
+    # SQLite does not know that few of many are open, and would look at all.
+    few = select(Delivery.destination).with_hint(Delivery, "INDEXED BY ix_delivery_state_next_at", "sqlite")
+    there = few.where(Delivery.state.in_(OPEN)).limit(MOST_OPEN).subquery()
     with reading(books) as session:
-        counted = select(Delivery.destination, func.count()).where(Delivery.state.in_(OPEN))
-        rows = session.execute(counted.group_by(Delivery.destination)).all()
+        rows = session.execute(select(there.c.destination, func.count()).group_by(there.c.destination)).all()
     return {destination: n for destination, n in rows if n}
 
 

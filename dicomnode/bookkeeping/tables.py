@@ -159,8 +159,9 @@ class Result(Base):
     """One finished DICOM file of a job; it is on disk before it is here, and here before it is sent."""
 
     __tablename__ = "result"
+    __table_args__ = (Index("ix_result_job_kind", "job", "kind"),)
     sop_instance_uid: Mapped[str] = mapped_column(primary_key=True)
-    job: Mapped[str] = mapped_column(ForeignKey("job.id"), index=True)
+    job: Mapped[str] = mapped_column(ForeignKey("job.id"))
     series_instance_uid: Mapped[str]
     sop_class: Mapped[str]
     kind: Mapped[str]

@@ -5,16 +5,14 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response
-from pydicom import Dataset
 from pydicom.datadict import keyword_for_tag, tag_for_keyword
-from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
 
 from dicomnode import bookkeeping
 from dicomnode.bookkeeping import Held, HeldStudy, Visitor, Wanted
 from dicomnode.roles import MAY, Right
 from dicomnode.web.accept import choose
-from dicomnode.web.dicom_json import MEDIA, as_json, header
+from dicomnode.web.dicom_json import MEDIA, elements, some_elements
 from dicomnode.web.gate import may
 from dicomnode.web.site import DICOMWEB, Site, site_of
 
@@ -34,22 +32,34 @@ MODALITY = {
     "page": "OT",
 }
 # What every answer holds, where the file has it (PS3.18 Tables 10.6.3-3 to 10.6.3-5).
-STUDY = (
-    *("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "TimezoneOffsetFromUTC", "PatientName"),
-    *("PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyID", "StudyDescription"),
+STUDY = frozenset(
+    {
+        *(
+            "StudyDate",
+            "StudyTime",
+            "AccessionNumber",
+            "ReferringPhysicianName",
+            "TimezoneOffsetFromUTC",
+            "PatientName",
+        ),
+        *("PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyID", "StudyDescription"),
+    }
 )
-SERIES = (
-    *("Modality", "TimezoneOffsetFromUTC", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber"),
-    *("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime", "RequestAttributesSequence"),
+SERIES = frozenset(
+    {
+        *("Modality", "TimezoneOffsetFromUTC", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber"),
+        *("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime", "RequestAttributesSequence"),
+    }
 )
-INSTANCE = (
-    *("SOPClassUID", "SOPInstanceUID", "TimezoneOffsetFromUTC", "InstanceNumber", "Rows", "Columns"),
-    *("BitsAllocated", "NumberOfFrames"),
+INSTANCE = frozenset(
+    {
+        *("SOPClassUID", "SOPInstanceUID", "TimezoneOffsetFromUTC", "InstanceNumber", "Rows", "Columns"),
+        *("BitsAllocated", "NumberOfFrames"),
+    }
 )
 MATCHED = frozenset(
     {"StudyInstanceUID", "PatientID", "PatientName", "AccessionNumber", "StudyDate", "ModalitiesInStudy"}
 )
-BULKY = frozenset({"OB", "OW", "OF", "OD", "OL", "OV", "UN"})  # VRs that a search does not give out
 CONTROLS = frozenset({"limit", "offset", "includefield", "fuzzymatching", "accept", "emptyvaluematching"})
 MOST = 500  # results of one answer
 LARGEST_OFFSET = 2**31
@@ -173,27 +183,40 @@ def _chosen(found: Iterable[T], tests: Mapping[str, Callable[[T], str]], keys: K
 
 
 def _study(held: HeldStudy, site: Site, request: Request, included: frozenset[str]) -> dict[str, Any]:
-    ds = _of_file(site, held.path, STUDY, included)
-    ds.StudyInstanceUID, ds.PatientID = held.study.study_instance_uid, held.study.patient_id
-    ds.AccessionNumber = held.study.accession_number
-    ds.ModalitiesInStudy = sorted(held.modalities | {MODALITY.get(kind, "OT") for kind in held.kinds})
-    ds.NumberOfStudyRelatedSeries, ds.NumberOfStudyRelatedInstances = held.series, held.instances
-    return _here(ds, f"{site.address(request)}{DICOMWEB}/studies/{held.study.study_instance_uid}")
+    uid = held.study.study_instance_uid
+    known = {
+        "StudyInstanceUID": uid,
+        "PatientID": held.study.patient_id,
+        "AccessionNumber": held.study.accession_number,
+        "ModalitiesInStudy": sorted(held.modalities | {MODALITY.get(kind, "OT") for kind in held.kinds}),
+        "NumberOfStudyRelatedSeries": held.series,
+        "NumberOfStudyRelatedInstances": held.instances,
+        "RetrieveURL": f"{site.address(request)}{DICOMWEB}/studies/{uid}",
+    }
+    return _row(site, held.path, STUDY | included, known)
 
 
 def _series(held: list[Held], site: Site, request: Request, included: frozenset[str]) -> dict[str, Any]:
     first = held[0]
-    ds = _of_file(site, first.path, SERIES, included)
-    ds.SeriesInstanceUID, ds.Modality = first.series_instance_uid, modality_of(first)
-    ds.StudyInstanceUID, ds.NumberOfSeriesRelatedInstances = first.study_instance_uid, len(held)
-    return _here(ds, url_of(site, request, first, "series"))
+    known = {
+        "StudyInstanceUID": first.study_instance_uid,
+        "SeriesInstanceUID": first.series_instance_uid,
+        "Modality": modality_of(first),
+        "NumberOfSeriesRelatedInstances": len(held),
+        "RetrieveURL": url_of(site, request, first, "series"),
+    }
+    return _row(site, first.path, SERIES | included, known)
 
 
 def _instance(held: Held, site: Site, request: Request, included: frozenset[str]) -> dict[str, Any]:
-    ds = _of_file(site, held.path, INSTANCE, included)
-    ds.SOPInstanceUID, ds.SOPClassUID = held.sop_instance_uid, held.sop_class_uid
-    ds.SeriesInstanceUID, ds.StudyInstanceUID = held.series_instance_uid, held.study_instance_uid
-    return _here(ds, url_of(site, request, held, "instance"))
+    known = {
+        "StudyInstanceUID": held.study_instance_uid,
+        "SeriesInstanceUID": held.series_instance_uid,
+        "SOPInstanceUID": held.sop_instance_uid,
+        "SOPClassUID": held.sop_class_uid,
+        "RetrieveURL": url_of(site, request, held, "instance"),
+    }
+    return _row(site, held.path, INSTANCE | included, known)
 
 
 def url_of(site: Site, request: Request, held: Held, level: str) -> str:
@@ -202,23 +225,14 @@ def url_of(site: Site, request: Request, held: Held, level: str) -> str:
     return url if level == "series" else f"{url}/instances/{held.sop_instance_uid}"
 
 
-def _of_file(site: Site, path: str, keywords: tuple[str, ...], included: frozenset[str]) -> Dataset:
-    """These elements of a file; empty where it has gone, since the books know what it is."""
+def _row(site: Site, path: str, keywords: frozenset[str], known: Mapping[str, object]) -> dict[str, Any]:
+    """What the file says, and over that what the books know; they know it even where the file has gone."""
     try:
-        whole = header(site.spool.path(path)) if path else Dataset()
+        said = some_elements(site.spool.path(path), keywords) if path else {}
     except (OSError, InvalidDicomError):
-        whole = FileDataset("", Dataset())
-    ds = Dataset()
-    wanted = {*keywords, *included} - {"all"}
-    for element in whole if "all" in included else (whole[keyword] for keyword in wanted if keyword in whole):
-        if element.VR not in BULKY:
-            ds.add(element)
-    return ds
-
-
-def _here(ds: Dataset, url: str) -> dict[str, Any]:
-    ds.InstanceAvailability, ds.RetrieveURL = "ONLINE", url
-    return as_json(ds)
+        said = {}
+    row = {**said, **elements({"InstanceAvailability": "ONLINE" if said else "OFFLINE", **known})}
+    return dict(sorted(row.items()))
 
 
 def _answer(rows: list[dict[str, Any]], unmatched: Collection[str], *, more: bool) -> Response:

@@ -18,6 +18,8 @@ from dicomnode.web.forecast import Forecast
 from dicomnode.web.site import Site
 from dicomnode.web.stow import MARK
 
+MOST = 256  # connections; who comes then is told to come back (503)
+
 
 def site(settings: Settings, books: Books) -> Site:
     """The node of these settings."""
@@ -51,6 +53,7 @@ def server(settings: Settings, books: Books) -> uvicorn.Server:
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=30,
+            limit_concurrency=MOST,
             timeout_graceful_shutdown=5,
             ssl_context_factory=(lambda _, __: secure) if secure else None,
         )
