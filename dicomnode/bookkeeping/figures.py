@@ -135,9 +135,7 @@ def confirmations(books: Books) -> dict[str, datetime]:
 
 def open_deliveries(books: Books) -> dict[str, int]:
     """How many files are still on their way to each destination; counting ends at MOST_OPEN."""
-    # SQLite does not know that few of many are open, and would look at all.
-    few = select(Delivery.destination).with_hint(Delivery, "INDEXED BY ix_delivery_state_next_at", "sqlite")
-    there = few.where(Delivery.state.in_(OPEN)).limit(MOST_OPEN).subquery()
+    there = select(Delivery.destination).where(Delivery.state.in_(OPEN)).limit(MOST_OPEN).subquery()
     with reading(books) as session:
         rows = session.execute(select(there.c.destination, func.count()).group_by(there.c.destination)).all()
     return {destination: n for destination, n in rows if n}
