@@ -126,6 +126,7 @@ def test_doctor_asks_for_an_administrator_and_a_certificate_that_is_good(tmp_pat
     assert {finding.check: finding.remedy for finding in doctor.examine(settings)}["accounts"] == ""
 
 
+@pytest.mark.slow  # the whole pipeline; test_shapes walks it in CI
 def test_a_head_stored_by_the_web_comes_to_the_pacs_as_maps_and_is_seen_on_the_page(tmp_path: Path):
     parts = [path.read_bytes() for path in data.ncct()]
     with Pacs(ae_title="PACS").running() as pacs:
