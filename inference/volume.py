@@ -118,6 +118,8 @@ def hounsfield(ds: Dataset) -> np.ndarray:
         ) from error
     hu = _significant_bits(ds, stored).astype(np.float32) * np.float32(slope) + np.float32(intercept)
     hu[_padding(ds, stored)] = AIR
+    if not np.isfinite(hu).all():
+        raise Refused("no-rescale", f"image {name(ds)} has values beyond all numbers (Rescale Slope and Intercept)")
     hu[hu < THINNEST] = AIR
     return hu
 
