@@ -74,7 +74,7 @@ def by_dcmtk(path: Path, port: int) -> str:
     said = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     answers = re.findall(r"Received Store Response \(([^)]*)\)", said.stdout + said.stderr)
     if answers:
-        return {"Success": STORED, "Error: Cannot understand": REFUSED}.get(answers[0], answers[0])
+        return {"Success": STORED, "Error: CannotUnderstand": REFUSED}.get(answers[0], answers[0])
     if "No Acceptable Presentation Contexts" in said.stdout + said.stderr or "No presentation context" in said.stderr:
         return "not negotiated"
     wrong = re.findall(r"^[EF]: (.*)$", said.stdout + said.stderr, re.MULTILINE)
