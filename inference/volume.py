@@ -84,9 +84,9 @@ class Volume:
         return float(np.degrees(np.arccos(np.clip(line @ self.normal / np.linalg.norm(line), -1.0, 1.0))))
 
 
-def from_slices(datasets: Sequence[Dataset]) -> Volume:
+def from_slices(datasets: Sequence[Dataset], fewest: int = FEWEST_SLICES) -> Volume:
     """Single-frame CT instances, in any order, to a volume. Raises Refused, with the reason in words."""
-    _check_kind(datasets)
+    _check_kind(datasets, fewest)
     orientation, spacing = _common_geometry(datasets)
     row_direction, column_direction = _directions(orientation)
     normal = np.cross(row_direction, column_direction)
@@ -139,7 +139,7 @@ def refuse_bomb(ds: Dataset) -> None:
         )
 
 
-def _check_kind(datasets: Sequence[Dataset]) -> None:
+def _check_kind(datasets: Sequence[Dataset], fewest: int) -> None:
     for ds in datasets:
         if (modality := text(ds, "Modality")) != "CT":
             raise Refused("wrong-modality", f"the series is {modality or 'of no modality'}; a CT series is needed")
@@ -152,9 +152,9 @@ def _check_kind(datasets: Sequence[Dataset]) -> None:
                 "unsupported-class",
                 f"image {name(ds)} is stored as {photometric}; measured grey values are needed",
             )
-    if len(datasets) < FEWEST_SLICES:
+    if len(datasets) < fewest:
         slices = "1 slice" if len(datasets) == 1 else f"{len(datasets)} slices"
-        raise Refused("too-few-slices", f"the series holds {slices}; at least {FEWEST_SLICES} are needed")
+        raise Refused("too-few-slices", f"the series holds {slices}; at least {fewest} are needed")
 
 
 def _common_geometry(datasets: Sequence[Dataset]) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from inference.maps import KINDS
 from inference.refusal import Refused
 from inference.regions import HYPOPERFUSED
 from inference.weights import WeightsError
@@ -18,6 +19,8 @@ from training import recipe as recipes
 from training import thin as thin_slices
 from training import train as trainer
 from training import untrained as random_weights
+from training.cohort import clinical as clinics
+from training.cohort.captures import read_styles
 from training.data import CohortError
 from training.simulate.cli import app as simulate
 from training.simulate.cohort import NCCT, WITHOUT_SIGNS
@@ -107,6 +110,39 @@ def prepare_(
     except CohortError as problem:
         typer.echo(problem, err=True)
         raise typer.Exit(2) from None
+
+
+@app.command()
+def clinical(
+    source: Annotated[Path, typer.Argument(help="Folder of DICOM files, in any order and depth.", exists=True)],
+    out: Annotated[Path, typer.Argument(help="Folder for the samples; OUT-private gets salt, report and pictures.")],
+    slices: Annotated[int, typer.Option(min=0, help="Slices of each patient, evenly over the brain; 0 is all.")] = 10,
+    kinds: Annotated[str, typer.Option(help="Maps that every study must have, with commas.")] = ",".join(KINDS),
+    captures: Annotated[
+        Path | None, typer.Option(help="TOML with [CBF] ceiling and table, ...: how the console colours.", exists=True)
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="CSV with patient_id,class; else core over penumbra decides.", exists=True)
+    ] = None,
+    hours: Annotated[float, typer.Option(min=0.0, help="At most, between head CT and maps.")] = 3.0,
+    simulated: Annotated[
+        bool, typer.Option(help="Take objects that say Synthetic Data YES: virtual patients.")
+    ] = False,
+    processes: Annotated[int, typer.Option(min=1, help="Patients at the same time.")] = 2,
+) -> None:
+    """Turn a site's own head CT and perfusion maps into a de-identified cohort; docs/clinical-cohort.md."""
+    wanted = tuple(kinds.split(","))
+    if unknown := [kind for kind in wanted if kind not in KINDS]:
+        raise typer.BadParameter(f"no map is called {', '.join(unknown)}; choose among {', '.join(KINDS)}")
+    try:
+        order = clinics.Order(slices, hours, wanted, read_styles(captures), clinics.read_classes(classes), simulated)
+    except ValueError as problem:
+        raise typer.BadParameter(str(problem)) from problem
+    verdicts = clinics.collect(source, out, order, processes)
+    used = sum(not verdict.why for verdict in verdicts)
+    typer.echo(f"{used} of {len(verdicts)} studies are in {out}; why not the others: {out}-private/report.md")
+    if not used:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -36,6 +36,7 @@ SCANNED = datetime(2026, 1, 5, 9, 10)  # of every virtual patient; nobody was th
 WHAT = ("ncct", "bone", "ctp", "maps")
 SERIES = {"ncct": 2, "bone": 3, "ctp": 4}
 FIRST_MAP_SERIES = 501
+CONSOLE = 10  # minutes from the start of the study until the console has made its maps
 BAR = 12  # pixels: width of the colour bar of a captured map
 
 
@@ -75,7 +76,7 @@ class Series:
         ds.SeriesInstanceUID = self.uid(self.vendor.model, self.name, "series")
         ds.SeriesNumber, ds.SeriesDescription, ds.BodyPartExamined = self.number, self.description, "HEAD"
         ds.FrameOfReferenceUID, ds.PositionReferenceIndicator = self.uid("frame of reference"), ""
-        stamp(ds, SCANNED + timedelta(minutes=self.number))
+        stamp(ds, SCANNED + timedelta(minutes=self.number if self.number < FIRST_MAP_SERIES else CONSOLE))
         return ds
 
 
