@@ -36,7 +36,7 @@ CASES = [
 class Copier:
     """In place of the engine: the map is the CT slice itself."""
 
-    manifest = replace(weights.read(weights.shipped()), kinds=("Tmax",))
+    manifest = replace(weights.read(weights.shipped()), kinds=("Tmax",), smoothing={})
 
     def run(self, planes: np.ndarray, ratio: float = 0.5) -> np.ndarray:
         return planes[:, 1:2]
