@@ -148,6 +148,7 @@ def test_the_plastic_phantom_is_known_by_its_image_alone(node: Node, plastic, tm
     disguised = renamed(plastic, "77")
     blank_text(disguised)
     for ds in disguised:
+        ds.PatientID = "DISGUISED"
         ds.RescaleIntercept = float(ds.RescaleIntercept) + 5
     assert node.send(save(disguised, tmp_path / "disguised")).returncode == 0
     node.ends(disguised[0].StudyInstanceUID, "REJECTED")
