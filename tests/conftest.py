@@ -33,6 +33,11 @@ REDIS = os.environ.get("PERFUSION_TEST_REDIS", "redis://127.0.0.1:6379/15")
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files begin first, so that no process is left alone with one at the end."""
+    items.sort(key=lambda item: item.path.parent.name not in ("walks", "viewers"))
+
+
 _opened: list[psycopg.Connection] = []
 
 
