@@ -10,11 +10,13 @@ along the normal, so neither bone nor scalp of a neighbouring slice enters. Outs
 three channels are -1.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from inference import brain
+from inference.maps import MapKind, PerfusionMap
 from inference.volume import AIR, Volume
 
 VERSION = "1"  # part of the job key and of every manifest; a change of any voxel that leaves `prepare` changes it
@@ -113,6 +115,14 @@ def to_source(values_KSYX: np.ndarray, prepared: Prepared, volume: Volume) -> np
         for k, total in enumerate(sums):
             out[k, s][inside] = total[inside] / share[inside]
     return out
+
+
+def maps_on_source(
+    values_KSYX: np.ndarray, prepared: Prepared, volume: Volume, kinds: Sequence[MapKind]
+) -> tuple[PerfusionMap, ...]:
+    """Maps in their units on the model grid as maps on the source grid, one for each kind."""
+    on_source = to_source(values_KSYX, prepared, volume)
+    return tuple(PerfusionMap(kind, values) for kind, values in zip(kinds, on_source, strict=True))
 
 
 def source_mask(prepared: Prepared, volume: Volume) -> np.ndarray:

@@ -13,6 +13,7 @@ from inference.weights import WeightsError
 from training import bench as benchmark
 from training import describe as description
 from training import evaluate as evaluation
+from training import familiar
 from training import gate as gates
 from training import prepare as preparation
 from training import recipe as recipes
@@ -63,6 +64,21 @@ def gate(
     tables = gates.report(cohort, real or [], spoiled, mapped, processes)
     out.write_text(tables, encoding="utf-8")
     typer.echo(tables)
+
+
+@app.command("familiar")
+def familiar_(
+    folder: Annotated[Path, typer.Argument(help="Weights; familiar.json is written, the manifest names it.")],
+    heads: Annotated[int, typer.Option(min=2, help="Virtual patients from the seeds of training.")] = 60,
+    held_out: Annotated[int, typer.Option(min=1, help="From the seeds of validation; one in N + 1 is warned of.")] = 59,
+) -> None:
+    """Measure what training heads look like to the encoder, so that the node can warn of a head unlike them."""
+    try:
+        found = familiar.add(folder, heads, held_out)
+    except WeightsError as problem:
+        typer.echo(problem, err=True)
+        raise typer.Exit(2) from None
+    typer.echo(f"limit {found.limit:.2f}, from {found.held_out} heads, {found.heads} others gave the mean")
 
 
 @app.command()

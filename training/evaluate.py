@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 import numpy as np
 from rich.progress import track
 
-from inference import predict, weights
+from inference import weights
 from inference.engine import Engine, load_engine
 from inference.regions import HYPOPERFUSED
+from inference.units import in_units
 from inference.weights import Manifest
 from training import bars, baselines, data, pictures, report, retest, scores, summary
 from training.baselines import SIMILARITY_ONLY, Baseline
@@ -83,7 +84,7 @@ class Model:
         if not np.isfinite(made_SKYX).all():
             raise EvaluationError(f"the weights {self.engine.manifest.name} make values that are no numbers")
         heights = np.arange(len(arrays.planes)) * arrays.slice_mm
-        return predict.in_units(made_SKYX.swapaxes(0, 1), arrays.mask, heights, self.engine.manifest).swapaxes(0, 1)
+        return in_units(made_SKYX.swapaxes(0, 1), arrays.mask, heights, self.engine.manifest).swapaxes(0, 1)
 
     def regions_score(self, patient: Patient) -> Score:
         """The regions of a patient alone."""

@@ -41,7 +41,7 @@ CHECKS = (
     Check("phantom", lambda f: f.trapped_air, 0.0, 0.2, "the skull holds {value:.1f} litres of air: this is a phantom"),
     Check("not-head", lambda f: f.brain, 0.05, ANY, "no brain is found in the series"),
     Check("not-head", lambda f: f.brain, 0.0, 2.0, "what could be brain measures {value:.1f} litres: this is no head"),
-    Check("partial-brain", lambda f: f.cut, 0.0, 0.1, "the field of view cuts off {value:.0%} of what lies around it"),
+    Check("partial-brain", lambda f: f.cut, 0.0, 0.05, "the field of view cuts off {value:.0%} of what lies around it"),
     Check("not-head", lambda f: f.skull, 0.4, 1.0, "only {value:.0%} of what lies around the tissue is bone"),
     Check("phantom", lambda f: f.variety, 5.0, ANY, "the inside of the skull is one uniform grey: this is a phantom"),
     Check("not-head", lambda f: f.median, 15.0, 50.0, "the inside of the skull measures {value:.0f} HU, unlike brain"),

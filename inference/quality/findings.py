@@ -87,6 +87,7 @@ def measure(volume: Volume, prepared: Prepared) -> Findings:
     hu = preprocess.on_grid(volume, prepared.grid)
     shell = _shell(prepared.mask)
     deep = _eroded(prepared.mask, DEEP)
+    bright = deep & (_softened(hu) > BRIGHT)
     noise, grain = _noise(volume, prepared)
     return Findings(
         air=float(np.percentile(volume.hu[:, ::HALVED, ::HALVED], 1)),
@@ -103,8 +104,8 @@ def measure(volume: Volume, prepared: Prepared) -> Findings:
         top=float(area[heights.argmax()]) / 100,
         bottom=float(area[heights.argmin()]) / 100,
         broken=_broken(area[np.argsort(heights)]) / 100,
-        vessels=_bright(hu, deep, each, BESIDE),
-        bright=_bright(hu, deep, each, 0),
+        vessels=_dense_height(bright, each, BESIDE),
+        bright=_dense_height(bright, each, 0),
         metal=_metal(hu, prepared.mask, heights, each),
         dark=_share(hu < DARK, deep),
         jump=_jump(hu, prepared.mask, heights),
@@ -175,12 +176,14 @@ def _broken(ascending: np.ndarray) -> float:
     return float(changes.max(initial=0.0))
 
 
-def _bright(hu: np.ndarray, deep: np.ndarray, each: np.ndarray, beside: int) -> float:
-    """mm of height. Calcium is dense in one place; vessels with contrast are, from the base to the convexity."""
-    bright = deep & (_softened(hu) > BRIGHT)
+def _dense_height(bright: np.ndarray, each: np.ndarray, beside: int) -> float:
+    """mm of height. Calcium is dense in one place; vessels with contrast are, from the base to the convexity.
+
+    beside: pixels left out to both sides of the middle.
+    """
     middle = bright.shape[2] // 2  # the grid is centred on the brain
-    bright[:, :, middle - beside : middle + beside] = False
-    return float(each[bright.sum(axis=(1, 2)) >= FEW].sum())
+    counts = bright.sum(axis=(1, 2)) - bright[:, :, middle - beside : middle + beside].sum(axis=(1, 2))
+    return float(each[counts >= FEW].sum())
 
 
 def _softened(planes: np.ndarray) -> np.ndarray:
@@ -239,7 +242,10 @@ def _noise(volume: Volume, prepared: Prepared) -> tuple[float, float]:
     if not tall.size:
         return 0.0, 0.0
     chosen = tall[np.unique(np.linspace(0, len(tall) - 1, SAMPLED).astype(int))]
-    quiet = preprocess.to_source(_eroded(prepared.mask, 2 * DEEP)[None].astype(np.float32), prepared, volume)[0] > 0
+    sampled = np.zeros_like(prepared.mask)
+    sampled[chosen] = prepared.mask[chosen]
+    deep = _eroded(prepared.mask, 2 * DEEP)[None].astype(np.float32)
+    quiet = preprocess.to_source(deep, replace(prepared, mask=sampled), volume)[0] > 0
     each = [_noise_of(volume.hu[s], quiet[s], volume.pixel_spacing) for s in chosen if quiet[s].any()]
     return (0.0, 0.0) if not each else tuple(float(v) for v in np.median(each, axis=0))  # type: ignore[return-value]
 

@@ -42,6 +42,7 @@ class Manifest:
     data_digest: sha256 of the training data, empty when untrained; seeds: of every random source in training.
     commit: of the repository at training; sha256: of model.safetensors, filled in by save.
     metrics: name -> value, measured on patients never seen; licence: of the weights.
+    familiar: sha256 of familiar.json (`inference.familiar`), empty where it was not made.
     smoothing: name -> how a map is smoothed across slices (`inference.smoothing`); the others are not.
     """
 
@@ -62,6 +63,7 @@ class Manifest:
     licence: str
     metrics: Mapping[str, float] = field(default_factory=dict)
     smoothing: Mapping[str, Smoothing] = field(default_factory=dict)
+    familiar: str = ""
     sha256: str = ""
 
     @property
@@ -135,10 +137,25 @@ def save(folder: Path, manifest: Manifest, state: Mapping[str, "Tensor"], *, hal
     tensors = {name: _stored(tensor, half) for name, tensor in state.items()}
     save_file(tensors, folder / MODEL)
     manifest = replace(manifest, sha256=_sha256(folder / MODEL))
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write a manifest beside tensors that it describes already."""
     _check(folder / MANIFEST, manifest)
     text = json.dumps(asdict(manifest), indent=2, ensure_ascii=False) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
-    return manifest
+
+
+def text_of(manifest: Manifest) -> str:
+    """A manifest as JSON, for what is kept beside the results of its weights."""
+    return json.dumps(asdict(manifest), ensure_ascii=False)
+
+
+def of_text(path: Path, text: str) -> Manifest:
+    """The manifest that `text_of` wrote; path: of the file in which it stands."""
+    return _manifest(path, json.loads(text))
 
 
 def _stored(tensor: "Tensor", half: bool) -> "Tensor":

@@ -59,8 +59,10 @@ class Painter:
         self.manifest = manifest
         self.slices = 0
 
-    def run(self, planes: np.ndarray, ratio: float = 0.5) -> np.ndarray:
-        assert ratio == 0.5
+    def blend(self, perfusion: np.ndarray, planes: np.ndarray) -> np.ndarray:
+        return perfusion
+
+    def perfusion(self, planes: np.ndarray) -> np.ndarray:
         self.slices += len(planes)
         return np.repeat(planes[:, 1:2], len(self.manifest.kinds), axis=1)
 
@@ -81,7 +83,7 @@ def test_every_kind_gets_its_own_channel(engine, head):
     volume, prepared = head
     learnt = np.linspace(-0.8, 0.8, 5, dtype=np.float32)
     painter = Painter(engine.manifest)
-    painter.run = lambda planes: np.broadcast_to(learnt[None, :, None, None], (len(planes), 5, 256, 256))
+    painter.perfusion = lambda planes: np.broadcast_to(learnt[None, :, None, None], (len(planes), 5, 256, 256))
     mask = preprocess.source_mask(prepared, volume)
     for one, value in zip(predict(volume, prepared, painter), learnt, strict=True):
         assert np.allclose(one.values[mask], (value + 1) / 2 * one.kind.ceiling)
@@ -93,7 +95,7 @@ def test_maps_are_smoothed_across_slices_as_far_as_the_weights_say(engine, head)
     learnt = np.where(np.arange(14) % 2, 0.5, -0.5).astype(np.float32)
     painter = Painter(replace(engine.manifest, smoothing={"Tmax": Smoothing(0.0, 9.0)}))
     with_brain = iter(learnt[prepared.mask.any(axis=(1, 2))])
-    painter.run = lambda planes: np.stack([np.full((5, 256, 256), next(with_brain), np.float32) for _ in planes])
+    painter.perfusion = lambda planes: np.stack([np.full((5, 256, 256), next(with_brain), np.float32) for _ in planes])
     mask = preprocess.source_mask(prepared, volume)
     for one in predict(volume, prepared, painter):
         shares = np.array([np.median(one.values[s][mask[s]]) for s in range(4, 10)]) / one.kind.ceiling

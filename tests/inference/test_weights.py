@@ -67,7 +67,7 @@ def test_the_manifest_holds_every_field_of_contract_10(folder):
     found = json.loads((folder / weights.MANIFEST).read_text())
     assert found.keys() >= {
         "name", "version", "route", "architecture", "width", "kinds", "ranges", "units", "preprocessing",
-        "training_domain", "data_digest", "seeds", "commit", "sha256", "metrics", "licence", "smoothing",
+        "training_domain", "data_digest", "seeds", "commit", "sha256", "metrics", "licence", "smoothing", "familiar",
     }  # fmt: skip
 
 
