@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all the set-up they need on a fresh machine, into .venv.
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow test-crash lint clean
+.PHONY: sbom demo install test test-slow test-crash pictures lint clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,9 +17,13 @@ SHADOWS := echoscp echoscu findscu getscu movescu qrscp storescp storescu
 demo: .venv/.node
 	$(BIN)/dicomnode demo --out $(OUT)
 
+# As root: services, settings and a place of their own. make install PEERS='--source CT1@192.0.2.10'
+install:
+	scripts/install.sh $(PEERS)
+
 test: .venv/.dev lint
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST_OPTIONS)
+	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='dicomnode/*,inference/*' --fail-under=85
 
@@ -29,6 +33,10 @@ test-slow: .venv/.dev
 # Five hundred kills under load; docs/reliability.md says what is counted.
 test-crash: .venv/.dev
 	$(BIN)/python -m tests.crash $(CRASH_OPTIONS)
+
+# The pictures of the pages in docs, taken by the tests in a browser.
+pictures: .venv/.dev
+	PERFUSION_PICTURES=docs/pictures $(BIN)/python -m pytest tests/dicomnode/web/test_browser.py tests/dicomnode/web/test_pilo_browser.py
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -52,6 +60,10 @@ lint: .venv/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[training,postgresql,redis,dev]'
 	rm -f $(SHADOWS:%=$(BIN)/%)
 	touch $@
+
+# What is installed, as a CycloneDX bill of materials; SECURITY.md says how to compare it with what is known.
+sbom: .venv/.node
+	$(BIN)/python scripts/sbom.py > sbom.json
 
 clean:
 	rm -rf .venv $(OUT) .coverage* .mypy_cache .pytest_cache .ruff_cache

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 packages=(dcmtk dicom3tools dcm2niix orthanc orthanc-dicomweb orthanc-webviewer chromium fonts-dejavu-core)
-packages+=(postgresql rabbitmq-server iproute2 procps strace bc curl openjph-tools)
+packages+=(postgresql rabbitmq-server iproute2 procps strace bc curl openjph-tools systemd)
 
 missing=()
 for package in "${packages[@]}"; do
