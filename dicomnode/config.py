@@ -13,12 +13,15 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from dicomnode import notify
 from dicomnode.jobs import Lane
 from inference import weights
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FORBID = ConfigDict(extra="forbid")
 ENVIRONMENT = "DICOMNODE_CONFIG"
+SECRETS = {"books": "DICOMNODE_BOOKS_URL", "broker": "DICOMNODE_BROKER_URL"}  # what stands in for [section] url
+RESERVED = "SELFTEST-"  # AE titles that begin so are those of `dicomnode selftest`
 PLACES = (Path("node.toml"), Path("/etc/dicomnode/node.toml"))
 
 
@@ -39,8 +42,21 @@ def _network(value: str) -> str:
     return value
 
 
+def _mailbox(value: str) -> str:
+    """A plain address: what goes into a header must not begin another one."""
+    name, at, domain = value.partition("@")
+    if not (name and at and domain) or not value.isprintable() or set(value) & set(' ,;<>"()'):
+        raise ValueError(f"{value!r} is not an e-mail address: name@domain, without a name in words")
+    return value
+
+
+def _mailbox_or_none(value: str) -> str:
+    return _mailbox(value) if value else value
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Mailbox = Annotated[str, AfterValidator(_mailbox)]
 Network = Annotated[str, AfterValidator(_network)]
 Object = Literal["sc", "pm", "ct", "seg", "mosaic", "sr", "sr-comprehensive", "pdf"]
 Seconds = Annotated[float, Field(ge=0)]
@@ -84,6 +100,9 @@ class Listen:
     data_path: Literal["direct", "stock"] = "direct"
     keep_free_gib: Annotated[float, Field(ge=0)] = 1.0
     largest_instance_mib: Annotated[int, Field(ge=1)] = 4096
+    max_associations: Annotated[int, Field(ge=1)] = 64
+    max_per_address: Annotated[int, Field(ge=1)] = 32
+    connections_per_second: Annotated[float, Field(ge=1)] = 100.0
     tls: Tls = field(default_factory=Tls)
 
 
@@ -98,10 +117,14 @@ class Source:
 
     def admits(self, calling_ae_title: str, address: str) -> bool:
         """True where the peer bears this AE title and calls from one of these addresses."""
+        return calling_ae_title.strip() == self.ae_title and self.lives_at(address)
+
+    def lives_at(self, address: str) -> bool:
+        """True for one of these addresses, whoever calls."""
         peer = ipaddress.ip_address(address)
         mapped = getattr(peer, "ipv4_mapped", None)
         networks = [ipaddress.ip_network(a, strict=False) for a in self.addresses]
-        return calling_ae_title.strip() == self.ae_title and any(p in n for n in networks for p in (peer, mapped) if p)
+        return any(p in n for n in networks for p in (peer, mapped) if p)
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -144,7 +167,7 @@ class Destination:
     @property
     def kinds(self) -> frozenset[str]:
         """The kinds of result that are sent there."""
-        also = {"page": self.refusal_page, "note": self.rejection_note}
+        also = {"page": self.refusal_page, "note": self.rejection_note, "pilo": "sc" in self.objects}
         return frozenset(self.objects).union(kind for kind, wanted in also.items() if wanted)
 
 
@@ -178,6 +201,37 @@ class Web:
 
 
 @dataclass(frozen=True, config=FORBID)
+class Retention:
+    """How long files of delivered studies are kept (days; 0 for ever), and the room that is made where it lacks."""
+
+    sources_days: Annotated[float, Field(ge=0)] = 90.0
+    results_days: Annotated[float, Field(ge=0)] = 90.0
+    quarantine_days: Annotated[float, Field(ge=0)] = 90.0
+    keep_free_gib: Annotated[float, Field(ge=0)] = 0.0
+
+
+@dataclass(frozen=True, config=FORBID)
+class Alerts:
+    """Who is told what goes wrong while nobody looks, and from when on; ca: who has signed their servers' names."""
+
+    email_to: tuple[Mailbox, ...] = ()
+    email_from: Annotated[str, AfterValidator(_mailbox_or_none)] = ""
+    smtp_host: str = ""
+    smtp_port: Port = 587
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_user: str = ""
+    webhook_url: Annotated[str, Field(pattern=r"^(https?://[^/@\s]+(/\S*)?)?$")] = ""
+    ca: str = ""
+    waiting_minutes: Annotated[float, Field(gt=0)] = 15.0
+    disk_hours: Annotated[float, Field(ge=0)] = 24.0
+    certificate_days: Annotated[float, Field(ge=0)] = 30.0
+    clock_seconds: Annotated[float, Field(gt=0)] = 5.0
+    away_minutes: Annotated[float, Field(ge=0)] = 10.0
+    apart_minutes: Annotated[float, Field(ge=0)] = 30.0
+    remind_hours: Annotated[float, Field(gt=0)] = 24.0
+
+
+@dataclass(frozen=True, config=FORBID)
 class Settings:
     """Everything node.toml says."""
 
@@ -190,6 +244,8 @@ class Settings:
     books: Url = field(default_factory=Url)
     broker: Url = field(default_factory=Url)
     web: Web = field(default_factory=Web)
+    retention: Retention = field(default_factory=Retention)
+    alerts: Alerts = field(default_factory=Alerts)
 
     @property
     def books_url(self) -> str:
@@ -212,6 +268,10 @@ class Settings:
         """The lane of what a crash robbed of its sender's name: rather too urgent than too late."""
         return Lane.STROKE if any(source.lane is Lane.STROKE for source in self.source) else Lane.ROUTINE
 
+    def is_known(self, address: str) -> bool:
+        """True where somebody may send from this address; a self-test comes from this machine."""
+        return address.removeprefix("::ffff:") in LOOPBACK or any(source.lives_at(address) for source in self.source)
+
     def source_of(self, calling_ae_title: str, address: str) -> Source | None:
         """The [[source]] entry that admits this peer, if any."""
         return next((s for s in self.source if s.admits(calling_ae_title, address)), None)
@@ -232,24 +292,33 @@ def find(given: Path | None = None) -> Path:
 
 
 def load(path: Path) -> Settings:
-    """Read and check node.toml; a relative data_dir is relative to the file."""
+    """Read and check node.toml; a relative data_dir is relative to the file.
+
+    URLs that hold a password may come from the environment or a credential instead, as SECRETS names them.
+    """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
+    for section, name in SECRETS.items():
+        if (url := notify.secret(name)) and isinstance(raw.get(section, {}), dict):
+            raw[section] = {**raw.get(section, {}), "url": url}
     return parse(raw, str(path), path.parent)
 
 
 def parse(raw: Mapping[str, Any], name: str = "node.toml", folder: Path = Path()) -> Settings:
     """Check settings already read; data_dir, a folder of weights and TLS files are taken relative to `folder`."""
-    node, processing, listen, web = (dict(raw.get(name, {})) for name in ("node", "processing", "listen", "web"))
+    sections = ("node", "processing", "listen", "web", "alerts")
+    node, processing, listen, web, alerts = (dict(raw.get(name, {})) for name in sections)
     node["data_dir"] = folder / node.get("data_dir", "data")
     if "/" in str(processing.get("weights", "")):
         processing["weights"] = str(folder / processing["weights"])
     for keys in (listen, web):
         if isinstance(keys.get("tls"), Mapping):
             keys["tls"] = {k: str(folder / v) if v and isinstance(v, str) else v for k, v in keys["tls"].items()}
-    changed = {"node": node, "processing": processing, "listen": listen, "web": web}
+    if alerts.get("ca") and isinstance(alerts["ca"], str):
+        alerts["ca"] = str(folder / alerts["ca"])
+    changed = {"node": node, "processing": processing, "listen": listen, "web": web, "alerts": alerts}
     try:
         settings = TypeAdapter(Settings).validate_python({**raw, **changed})
     except ValidationError as error:
@@ -262,6 +331,12 @@ def parse(raw: Mapping[str, Any], name: str = "node.toml", folder: Path = Path()
             f"{name}: [web] host {settings.web.host} would send passwords and patients in clear text; set tls, or "
             "public_url to the https address of the proxy in front, or host to 127.0.0.1"
         )
+    for source in settings.source:
+        if source.ae_title.startswith(RESERVED):
+            raise ConfigError(
+                f"{name}: [[source]] ae_title {source.ae_title!r}: what begins so is `dicomnode selftest`"
+            )
+    _check_alerts(name, settings.alerts)
     _refuse_twins(name, "destination", [d.name for d in settings.destination])
     for number, destination in enumerate(settings.destination):
         lacking = [key for key in ("ae_title", "host", "port") if not getattr(destination, key)]
@@ -270,6 +345,16 @@ def parse(raw: Mapping[str, Any], name: str = "node.toml", folder: Path = Path()
         if "seg" not in destination.objects and {"sr", "sr-comprehensive"} & set(destination.objects):
             raise ConfigError(f'{name}: [destination.{number}] objects has a report of regions without them; add "seg"')
     return settings
+
+
+def _check_alerts(name: str, alerts: Alerts) -> None:
+    for key in ("email_from", "smtp_host"):
+        if alerts.email_to and not getattr(alerts, key):
+            raise ConfigError(f"{name}: [alerts] email_to needs the key {key!r} too")
+    if alerts.smtp_user and alerts.smtp_security == "none":
+        raise ConfigError(
+            f'{name}: [alerts] smtp_user would send its password in clear text; set smtp_security to "tls"'
+        )
 
 
 def _refuse_twins(name: str, section: str, names: Iterable[str]) -> None:

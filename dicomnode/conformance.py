@@ -32,7 +32,7 @@ from dicomnode import (
 )
 from dicomnode.retries import FIRST, GIVE_UP_AFTER, LONGEST
 from dicomnode.scp.direct import MAXIMUM_PDU
-from dicomnode.scp.listener import MAXIMUM_ASSOCIATIONS, STORAGE_CLASSES, TRANSFER_SYNTAXES
+from dicomnode.scp.listener import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from dicomnode.sender import peers
 from dicomnode.web import qido
 from dicomnode.writer import codes, common
@@ -153,7 +153,11 @@ def _accepting() -> Iterator[str]:
                 "those of `[[source]]` from their addresses; others: rejected-permanent, reason 3",
             ),
             ("Maximum PDU", f"{MAXIMUM_PDU} bytes"),
-            ("Associations at a time", f"{MAXIMUM_ASSOCIATIONS} for each of `[listen] processes`"),
+            (
+                "Associations at a time",
+                f"{_default('listen', 'max_associations')} for each of `[listen] processes`, of one address "
+                f"{_default('listen', 'max_per_address')}",
+            ),
             ("Asynchronous operations, extended negotiation", "none"),
             ("Implementation Class UID in files written", common.IMPLEMENTATION_CLASS_UID),
             ("Transfer syntaxes, first to last", ", ".join(UID(syntax).name for syntax in TRANSFER_SYNTAXES)),
@@ -219,7 +223,7 @@ def _web() -> Iterator[str]:
     yield "statuses of each"
     yield "instance read from the `application/dicom+json` answer to 200, 202 and 409. QIDO-RS (10.6)"
     yield "confirms by instance."
-    yield "The `Authorization` header comes from the environment. UPS-RS is not supported."
+    yield "The `Authorization` header comes from the environment or a systemd credential. UPS-RS is not supported."
     yield ""
     yield "As an origin server, where `[web]` is switched on, under `/dicom-web`; each request needs a token"
     yield "(Bearer) or a password (Basic), and TLS unless it comes from the same machine:"
@@ -294,7 +298,7 @@ def _received() -> Iterator[str]:
     yield f"Used for the maps: {', '.join(sorted(UID(uid).name for uid in eligibility.CT))}."
     yield "A series is refused, with its code in the books, for these reasons:"
     yield ""
-    told = sorted(pages.TOLD)
+    told = sorted(pages.BY_HEADER)
     at_once = list(dict.fromkeys(code for code, _ in eligibility.RULES))
     yield f"- by its headers: {', '.join(at_once)};"
     yield "- once it is whole: perfusion-series, too-few-slices, gap, patient-conflict;"
@@ -307,7 +311,7 @@ def _received() -> Iterator[str]:
     yield "[Input cases](input-cases.md) tells what becomes of each kind of series."
     yield ""
     yield f'A page "No synthetic perfusion" is made for {", ".join(told)}, where no other series of the'
-    yield "study was used."
+    yield "study was used; for contrast where the image shows what the headers do not say."
     yield "What the node has made itself is never computed from again."
 
 
@@ -329,7 +333,8 @@ def _terminology() -> Iterator[str]:
     yield "(`character_set`)."
     yield ""
     yield "Security: AE titles and addresses are checked; listener and web service offer TLS. Logs"
-    yield "hold no patient data."
+    yield "hold no patient data. Audit messages have the form of PS3.15 A.5 and stand in a chain of hashes; they name"
+    yield "studies by UID, without the Patient participant that A.5.3 asks for, and are not forwarded by syslog."
 
 
 def _classes() -> Iterator[str]:
@@ -363,8 +368,8 @@ def _ihe() -> Iterator[str]:
     yield ""
     yield "Not claimed: AI Workflow for Imaging, perfusion imaging with contrast, scheduled workflow,"
     yield "audit trail and node"
-    yield "authentication, and the Change Requester of imaging object change management, whose notes are"
-    yield "only written."
+    yield "authentication (messages stay on the node and name no patient), and the Change Requester of imaging"
+    yield "object change management, whose notes are only written."
 
 
 def _default(section: str, key: str) -> Any:

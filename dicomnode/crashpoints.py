@@ -31,8 +31,11 @@ POINTS: dict[str, str] = {
     "job.woken": "the broker has the message",
     "reap.noted": "jobs whose worker vanished are queued again, not committed",
     "sweep.offered": "a job is marked as offered again, nobody is told",
+    "purge.noted": "files of a study are marked as removed, not committed",
+    "purge.recorded": "the mark is committed, no file is removed",
     # a worker
     "process.taken": "a message has come, nothing is claimed",
+    "process.foreseen": "what will be a job is being computed, and there is no job",
     "process.claimed": "the lease is recorded, nothing is computed",
     "process.computed": "the maps are computed, no file is begun",
     "write.begun": "a result has a name in tmp/ and no bytes yet",

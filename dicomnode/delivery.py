@@ -9,7 +9,7 @@ from functools import partial
 
 from pydicom.errors import InvalidDicomError
 
-from dicomnode import bookkeeping, encoding, identity, ladder, pages, sender
+from dicomnode import bookkeeping, encoding, identity, ladder, logs, pages, sender
 from dicomnode.bookkeeping import ACTOR, Answer, Books, Due, Job
 from dicomnode.config import Destination, Settings
 from dicomnode.confirmation import Confirmer, waiting
@@ -138,7 +138,7 @@ class Channel:
         batches = [due[start : start + BATCH] for start in range(0, len(due), BATCH)]
         at_once = 1 if self.probing else ASSOCIATIONS
         waiting: list[Answer] = []
-        with ThreadPoolExecutor(ASSOCIATIONS) as pool:
+        with ThreadPoolExecutor(ASSOCIATIONS, initializer=logs.carried()) as pool:
             for start in range(0, len(batches), at_once):
                 if start and self.stop(datetime.now(UTC)):  # every turn brings it on
                     break

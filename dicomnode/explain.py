@@ -53,12 +53,16 @@ def lines_of(books: Books, story: StudyStory, now: datetime) -> Iterator[str]:
         count, first, last = story.instances[series.series_instance_uid]
         yield f"  Series {series.series_instance_uid} ({series.modality} {series.description})".rstrip()
         yield f"    {count} instances, {_clock(first)} to {_clock(last)}"
+        if series.purged_at:
+            yield f"    the files were removed on {series.purged_at:%Y-%m-%d}; the timeline says why"
         yield f"    {series.state}: {_reason(series.reason_code, series.reason or 'waiting for the rest')}"
     for job in story.jobs:
         what = "Page for want of maps" if job.route == NO_MAPS else f"Job {job.id}, route {job.route}"
         yield f"  {what}, revision {job.revision}, attempt {job.attempts}"
         yield f"    {job.state}: {_reason(job.reason_code, job.reason or 'waiting for a worker')}"
         yield from (f"    warning: {sentence}" for sentence in job.warnings.splitlines())
+        if job.purged_at:
+            yield f"    the results were removed on {job.purged_at:%Y-%m-%d}; the timeline says why"
         if job.id in silent:
             yield f"    {_stalled(job, silent[job.id])}"
         for of, destination, state, status, count in story.deliveries:

@@ -9,17 +9,20 @@ from hashlib import sha256
 from json import dumps
 
 from dicomnode import bookkeeping
-from dicomnode.bookkeeping import Books, Job, Order, Refusal
+from dicomnode.bookkeeping import Books, Job, Order, Refusal, Told
 from dicomnode.config import Destination, Settings
 from dicomnode.jobs import NO_MAPS
 from inference.refusal import Refused
 
 # The reasons (design.md contract 15) over which a reader would wait for maps in vain. The others speak of series that
 # nobody expects maps of (a localizer, a chest), of no patient (a phantom), or leave open whose page it would be.
-TOLD = frozenset({
+BY_HEADER = frozenset({
     *("too-few-slices", "gap", "mixed-geometry", "oblique", "no-rescale", "partial-brain", "paediatric"),
     *("bone-kernel", "motion", "metal", "partner-missing", "weights-locked", "units", "implausible-maps"),
 })  # fmt: skip
+# Contrast that the headers name is no surprise; a series whose headers say nothing of it was expected to yield maps. No
+# head by the image is mostly another part of the body whose headers name none: a page there would be one too many.
+TOLD = Told(of_series=BY_HEADER, of_jobs=BY_HEADER | {"contrast"})
 KIND = "page"  # of writer.page
 CHANGED = "maps of the study are being made after all"
 

@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 
-from dicomnode import bookkeeping
+from dicomnode import bookkeeping, notify, pulse
 from dicomnode.config import Settings
 from dicomnode.intake import Intake
 from dicomnode.room import Room
@@ -16,6 +16,7 @@ from dicomnode.scp import Listener
 from dicomnode.spool import Spool
 from dicomnode.tls import server_context
 from dicomnode.up import PATIENCE, PAUSE, end_with_parent, stop_on_signals
+from dicomnode.vigil import Sign
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +31,14 @@ class Receivers:
     settings: Settings
     listening: socket.socket
     running: dict[int, BaseProcess] = field(default_factory=dict)
+    signs: dict[int, Sign] = field(default_factory=dict)
 
     def run(self, stop: threading.Event) -> None:
-        """Keep every receiver running, and the reserve of room, until told to stop."""
+        """Keep every receiver running, and the reserve of room, until told to stop.
+
+        The sign of life is that every receiver's accepting loop turns: without its books it still answers, by 0xA700.
+        """
+        pulse, fresh = notify.Pulse(), notify.fresh()
         listen = self.settings.listen
         room = Room(self.settings.node.data_dir, int(listen.keep_free_gib * 2**30))
         for number in range(1, listen.processes + 1):
@@ -44,10 +50,14 @@ class Receivers:
                     log.error("receiver %d ended with exit code %s; starting it again", number, process.exitcode)
                     process.close()
                     self.running[number] = self._start(number)
+            if all(sign.is_fresh(fresh) for sign in self.signs.values()):
+                pulse.beat()
+        notify.tell(notify.STOPPING)
         self._end()
 
     def _start(self, number: int) -> BaseProcess:
-        process = FORK.Process(target=_receive, args=(self.settings, self.listening, str(number), os.getpid()))
+        sign = self.signs.setdefault(number, Sign())
+        process = FORK.Process(target=_receive, args=(self.settings, self.listening, str(number), os.getpid(), sign))
         process.start()
         return process
 
@@ -61,7 +71,7 @@ class Receivers:
                 process.join()
 
 
-def _receive(settings: Settings, listening: socket.socket, receiver: str, parent: int) -> None:
+def _receive(settings: Settings, listening: socket.socket, receiver: str, parent: int, sign: Sign) -> None:
     """The life of one receiver."""
     stop = stop_on_signals()
     end_with_parent()
@@ -70,5 +80,7 @@ def _receive(settings: Settings, listening: socket.socket, receiver: str, parent
     books = bookkeeping.open_books(settings.books_url)
     tls = server_context(settings.listen.tls) if settings.listen.tls.certificate else None
     intake = Intake(books, Spool(settings.node.data_dir))
-    Listener(settings, intake, receiver=receiver, listening=listening, tls=tls).run(stop)
+    pulse.keep(books, "listen", stop)
+    Listener(settings, intake, receiver=receiver, listening=listening, tls=tls, turned=sign.give).run(stop)
+    pulse.Pulse(books, "listen").end()
     bookkeeping.close(books)

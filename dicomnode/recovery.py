@@ -11,7 +11,7 @@ from datetime import datetime
 
 from ulid import ULID
 
-from dicomnode import bookkeeping, header
+from dicomnode import bookkeeping, header, logs
 from dicomnode.bookkeeping import Books, Peer
 from dicomnode.crashpoints import crashpoint
 from dicomnode.intake import as_received, keep_one, note_quarantined
@@ -41,11 +41,17 @@ def recover(books: Books, spool: Spool, lane: Lane, now: datetime) -> Findings:
     """
     cleared = spool.clear_unreceived()
     strays, missing = set(spool.received()), Counter[str]()
-    for path, series in bookkeeping.instance_paths(books):
-        if path in strays:
+    for path, series, purged in bookkeeping.instance_paths(books):
+        if purged:
+            if path in strays:  # the crash came between the mark and the removal
+                strays.remove(path)
+                spool.remove(path)
+        elif path in strays:
             strays.remove(path)
         elif not spool.path(path).exists():
             missing[series] += 1
+    for job_id in bookkeeping.purged_among(books, spool.result_folders()):
+        spool.remove_results(job_id)
     peer = Peer(str(ULID.from_datetime(now)), RECOVERED, "this host", now, lane)
     recorded = sum(_file(books, spool, path, peer, now) for path in sorted(strays))
     bookkeeping.release(books, peer.association, now)
@@ -74,4 +80,6 @@ def _file(books: Books, spool: Spool, path: str, peer: Peer, now: datetime) -> b
 def _note_missing(books: Books, series: str, count: int, now: datetime) -> None:
     why = f"{count} received files of the series are gone from the disk; send the series again"
     if bookkeeping.note_missing(books, series, why, now):
-        log.error("series %s: %s", series, why)
+        (study,) = bookkeeping.find_studies(books, series)
+        with logs.about(study=bookkeeping.study_of(books, study).id):
+            log.error("%s", why)

@@ -8,6 +8,7 @@ class Role(StrEnum):
     """What an account is for."""
 
     SENDER = "sender"  # a scanner or PACS that stores by STOW-RS, and does nothing else
+    MONITOR = "monitor"  # a program that reads the metrics, and does nothing else
     VIEWER = "viewer"
     OPERATOR = "operator"
     ADMINISTRATOR = "administrator"
@@ -17,17 +18,20 @@ class Right(StrEnum):
     """What may be done."""
 
     STORE = "store instances"
+    METRICS = "read metrics"
     READ = "read pages and results"
     SOURCES = "read what was received"
     ACT = "retry, resend and dismiss"
+    EXPLORE = "send captures at another ratio"
     ACCOUNTS = "manage accounts"
 
 
 MAY: dict[Role, frozenset[Right]] = {
     Role.SENDER: frozenset({Right.STORE}),
-    Role.VIEWER: frozenset({Right.READ}),
-    Role.OPERATOR: frozenset({Right.READ, Right.SOURCES, Right.ACT}),
-    Role.ADMINISTRATOR: frozenset({Right.READ, Right.SOURCES, Right.ACT, Right.ACCOUNTS}),
+    Role.MONITOR: frozenset({Right.METRICS}),
+    Role.VIEWER: frozenset({Right.METRICS, Right.READ}),
+    Role.OPERATOR: frozenset({Right.METRICS, Right.READ, Right.SOURCES, Right.ACT, Right.EXPLORE}),
+    Role.ADMINISTRATOR: frozenset(Right) - {Right.STORE},
 }
 
 LONGEST_NAME = 64  # characters

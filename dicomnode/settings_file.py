@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from json import dumps
 
 HEAD = """\
 # Settings of the perfusion node. Read once at start; restart the services after a change.
@@ -12,7 +13,7 @@ HEAD = """\
 ae_title = "{ae_title}"
 # Where received instances, results and the embedded books are kept; relative to this file. Needs room for a few days of
 # head CTs and their maps (0.26 GB for a study of 28 slices).
-data_dir = "data"
+data_dir = {data_dir}
 # "research" runs the shipped weights, which say in every object what they were trained on. "clinical" refuses all
 # weights that this site has not accepted.
 intended_use = "research"
@@ -36,6 +37,12 @@ data_path = "direct"
 keep_free_gib = 1.0
 # MiB of the largest instance that is taken; what is larger is answered 0xA700.
 largest_instance_mib = 4096
+# Open associations of one receiver, and of one address with it: more are rejected for the moment; senders try again.
+max_associations = 64
+max_per_address = 32
+# New connections of one address in a second, of one receiver; twice as many may come at once, more are closed unheard.
+# Addresses of no [[source]] get ten a second and four at a time, which is enough to be told that they are not listed.
+connections_per_second = 100.0
 # TLS in place of plain DICOM (PS3.15, BCP 195 profile: 1.2 at least; DICOM's port for it is 2762). PEM files, relative
 # to this one: certificate (with its chain), key (unencrypted, readable by this account only) and, where senders must
 # show certificates of their own, client_ca, which has signed them. `dicomnode doctor` warns 30 days before the end.
@@ -79,7 +86,8 @@ threads = 0
 # (TID 1500, Comprehensive 3D SR) that refers to "seg", "sr-comprehensive" the same for peers that know no newer class.
 # Regions and volumes are estimates, not for treatment selection.
 # stow_url: the DICOMweb address (https://pacs/dicom-web) where STOW-RS is wanted in place of C-STORE; ae_title, host
-# and port may then be left out. The environment variable DICOMNODE_AUTHORIZATION_<NAME> holds its Authorization header.
+# and port may then be left out. Its Authorization header is the environment variable or systemd credential
+# DICOMNODE_AUTHORIZATION_<NAME>.
 # transfer_syntax: "explicit" sends uncompressed; "rle" and "jpeg-ls" compress captures and derived CT without loss, and
 # go uncompressed where the PACS does not take them. Implicit VR Little Endian is always offered.
 # character_set: "unicode" (ISO_IR 192), or "source" for a PACS that knows only the set of its own scanners.
@@ -115,11 +123,12 @@ confirm = "auto"
 
 TAIL = """\
 [books]
-# SQLAlchemy URL of the database. Empty: SQLite in data_dir, no server needed.
+# SQLAlchemy URL of the database. Empty: SQLite in data_dir, no server needed. One with a password belongs into the
+# environment variable or systemd credential DICOMNODE_BOOKS_URL, which goes before this key.
 url = ""
 
 [broker]
-# Celery broker URL. Empty: a folder in data_dir, no server needed.
+# Celery broker URL. Empty: a folder in data_dir, no server needed. DICOMNODE_BROKER_URL goes before it, as above.
 url = ""
 
 [web]
@@ -135,6 +144,46 @@ public_url = ""
 session_hours = 12.0
 # PEM files, relative to this one: certificate (with its chain) and key. Both empty is plain HTTP.
 tls = { certificate = "", key = "" }
+
+[retention]
+# Days after which files of a study leave the disk: what was received, what was made of it, and what was set aside
+# unread. 0 keeps them for ever. What is undelivered, in use, still arriving or asked for by a request for storage
+# commitment stays, however old; the books keep the story, and `dicomnode explain` says when the files went. The node is
+# no archive: three months leave time for questions, and a disk that is full receives no strokes.
+sources_days = 90.0
+results_days = 90.0
+quarantine_days = 90.0
+# GiB: where less is free, the oldest delivered studies go before their time, none younger than a day. 0, the default,
+# removes nothing for want of room, because a scanner may have been told by storage commitment that we keep its images.
+keep_free_gib = 0.0
+
+[alerts]
+# Who is told by e-mail that jobs have failed, studies wait, the disk fills, a certificate ends, the clock drifts, a
+# destination is away or a service has fallen silent: job ids and reason codes, never a patient. Nobody by default.
+email_to = []
+email_from = ""
+# The mail server. smtp_security: "starttls" (port 587), "tls" (465), "none" for a relay within the hospital (25). The
+# password of smtp_user is the environment variable or systemd credential DICOMNODE_SMTP_PASSWORD.
+smtp_host = ""
+smtp_port = 587
+smtp_security = "starttls"
+smtp_user = ""
+# Where the same goes as a POST of JSON; any answer from 200 to 299 takes it. An Authorization header for it is the
+# environment variable or systemd credential DICOMNODE_WEBHOOK_AUTHORIZATION.
+webhook_url = ""
+# PEM file, relative to this one, of who has signed the certificates of these servers; empty: whom the system trusts.
+ca = ""
+# From when on it is told: minutes that the oldest study of a lane is open, hours until the disk is full, days until a
+# certificate ends, seconds that our clock differs from the PostgreSQL server's, minutes that a destination is away.
+waiting_minutes = 15.0
+disk_hours = 24.0
+certificate_days = 30.0
+clock_seconds = 5.0
+away_minutes = 10.0
+# Minutes between two messages about one kind of trouble; what comes meanwhile is told together. Hours after which what
+# has not ended is told again.
+apart_minutes = 30.0
+remind_hours = 24.0
 """
 
 
@@ -164,9 +213,11 @@ def render(
     ae_title: str = "DICOMNODE",
     port: int = 11112,
     simulated: bool = False,
+    data_dir: str = "data",
 ) -> str:
     """The text of node.toml for these peers."""
-    blocks = [HEAD.format(ae_title=ae_title, port=port, accept_simulated=str(simulated).lower())]
+    flags = {"accept_simulated": dumps(simulated), "data_dir": dumps(data_dir)}
+    blocks = [HEAD.format(ae_title=ae_title, port=port, **flags)]
     blocks += [SOURCE.format(ae_title=s.ae_title, host=s.host) for s in sources]
     blocks.append(MIDDLE)
     blocks += [

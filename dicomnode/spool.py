@@ -17,6 +17,7 @@ from ulid import ULID
 from dicomnode.crashpoints import crashpoint
 
 FOLDERS = ("tmp", "in", "results", "quarantine", "broker")
+PILO = "pilo.npz"
 RECEIVING = f"received-{socket.gethostname()}-"  # what names in tmp/ begin with while an instance arrives
 
 
@@ -156,6 +157,21 @@ class Spool:
         """Forget a file that the books do not know."""
         self.path(relative).unlink()
 
+    def remove_results(self, job_id: str) -> None:
+        """Remove all that was made for a job; what is gone already is no matter."""
+        shutil.rmtree(self.path(f"results/{job_id}"), ignore_errors=True)
+
+    def result_folders(self) -> list[str]:
+        """The jobs that have a folder of results."""
+        return [entry.name for entry in os.scandir(self.root / "results")]
+
+    def clear_quarantine(self, before: float) -> int:
+        """Remove what was set aside before this moment (seconds since 1970); how many files."""
+        old = [path for path in (self.root / "quarantine").iterdir() if path.stat().st_mtime < before]
+        for path in old:
+            path.unlink(missing_ok=True)
+        return len(old)
+
     def path(self, relative: str) -> Path:
         """Where a path from the books lies on this host."""
         return self.root / relative
@@ -175,6 +191,10 @@ class Spool:
             crashpoint("write.synced")
             part.replace(target)
             crashpoint("write.renamed")
+
+    def pilo(self, job_id: str) -> Path:
+        """Where a job keeps what other ratios need."""
+        return self.path(f"results/{job_id}/{PILO}")
 
     def settle(self, job_id: str) -> None:
         """Make the names of a job's results durable: one directory fsync for all of them."""

@@ -4,22 +4,38 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from json import dumps
 
 from pydicom import Dataset
 
-from dicomnode import bookkeeping, commitment, completeness, eligibility, header, identity, pages, places, selection
+from dicomnode import (
+    alerts,
+    bookkeeping,
+    commitment,
+    completeness,
+    eligibility,
+    header,
+    identity,
+    logs,
+    notify,
+    pages,
+    places,
+    retention,
+    selection,
+)
 from dicomnode.bookkeeping import Books, OpenSeries, Order
 from dicomnode.clock import Watch
 from dicomnode.completeness import Quiet
 from dicomnode.config import Settings
 from dicomnode.crashpoints import crashpoint
-from dicomnode.jobs import Lane, SeriesState
+from dicomnode.jobs import Lane, SeriesState, State
+from dicomnode.pulse import Pulse
 from dicomnode.selection import Candidate
+from dicomnode.selftest import permit
 from dicomnode.spool import Spool
 from inference import frames
 from inference.refusal import Refused
@@ -28,14 +44,22 @@ from inference.weights import Manifest
 log = logging.getLogger(__name__)
 
 PERIOD = 0.5  # seconds
+AHEAD = 3.0  # seconds before the end of the quiet time, from when on it is worth a worker's while to begin
 SCOUTS, OLDER = "localizer images", "older images at positions that were shown again"
 Found = tuple[int, Dataset]  # id of an instance, header of a slice of it
 LONG_AGO = float("-inf")  # a jump while no sweep ran; one forward has only made leases and waits end, as time would
 
 
+def _nobody(job_id: str, lane: Lane) -> None:
+    """No captures are asked for where no web service runs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """One pass over the books. wake_process and wake_deliver put a job id on the queue; losing it does no harm."""
+    """One pass over the books. wake_... put a job id on a queue; losing it does no harm.
+
+    foretell: has a worker compute from these instances what will be the job of that key, while its quiet time runs.
+    """
 
     settings: Settings
     books: Books
@@ -43,11 +67,17 @@ class Sweep:
     manifest: Manifest
     wake_process: Callable[[str, Lane], None]
     wake_deliver: Callable[[str], None]
+    foretell: Callable[[str, Sequence[int], Lane], None] | None = None
+    wake_render: Callable[[str, Lane], None] = _nobody
+    _foretold: dict[str, str] = field(default_factory=dict)  # series -> key of the job that somebody awaits
+    _awaited: list[str] = field(default_factory=list)  # jobs opened in the last sweep that somebody should have taken
 
     def run(self, stop: threading.Event) -> None:
         """Sweep until told to stop; a failed pass is logged and the next one tries again."""
         commitment.start(self.settings, self.books, self.spool, stop)
-        watch, jump = Watch(), LONG_AGO
+        retention.start(self.settings, self.books, self.spool, stop)
+        alerts.start(self.settings, self.books, stop)
+        watch, jump, pulse, sign = Watch(), LONG_AGO, notify.Pulse(), Pulse(self.books, "sweep")
         while not stop.is_set():
             now = datetime.now(UTC)
             jump = jump or watch.jump(now)
@@ -55,9 +85,13 @@ class Sweep:
                 self.after(jump, now)
                 jump = 0.0
                 self.once(now)
+                pulse.beat()
+                sign.beat(now)
             except Exception:  # an edge: the loop must outlive a database that is away
                 log.exception("this sweep failed; the next one follows")
             stop.wait(PERIOD)
+        notify.tell(notify.STOPPING)
+        sign.end()
 
     def after(self, jump: float, now: datetime) -> None:
         """Make the moments in the books fit a clock that has been set by so many seconds; 0 does nothing."""
@@ -71,22 +105,32 @@ class Sweep:
     def once(self, now: datetime) -> None:
         """Judge the receiving series, then mend what was left lying."""
         candidates: dict[str, list[Candidate]] = defaultdict(list)
-        for series in bookkeeping.receiving(self.books):
+        while self._awaited:
+            job = bookkeeping.get_job(self.books, self._awaited[-1])
+            if job.state is State.QUEUED:
+                self.wake_process(job.id, job.lane)
+            self._awaited.pop()
+        receiving = bookkeeping.receiving(self.books)
+        for series in receiving:
             with self._alone([series], now):
                 if candidate := self.judge(series, now):
                     candidates[series.study_instance_uid].append(candidate)
         for several in candidates.values():
             with self._alone([each.series for each in several], now):
                 self.choose(several, now)
+        self.expect(receiving, now)
         for job_id in pages.open_jobs(self.books, self.settings, now):
             self.wake_process(job_id, bookkeeping.get_job(self.books, job_id).lane)
         for job_id in bookkeeping.reap(self.books, now):
-            log.warning("job %s lost its worker", job_id)
+            with logs.about(job=job_id):
+                log.warning("lost its worker")
         for lane in Lane:
             for job_id in bookkeeping.unclaimed(self.books, lane, now):
                 crashpoint("sweep.offered")
                 self.wake_process(job_id, lane)
-        for job_id in bookkeeping.to_send(self.books, [d.name for d in self.settings.destination], now):
+        for job_id, lane in bookkeeping.unrendered(self.books, now):
+            self.wake_render(job_id, lane)
+        for job_id in bookkeeping.to_send(self.books, permit.names(self.settings, self.books, now), now):
             crashpoint("sweep.offered")
             self.wake_deliver(job_id)
 
@@ -98,40 +142,83 @@ class Sweep:
         except bookkeeping.BooksAway:
             raise
         except (OSError, MemoryError):
-            log.exception("series cannot be read for the moment; the next sweep tries again")
+            with self._about(several):
+                log.exception("series cannot be read for the moment; the next sweep tries again")
         except Exception as error:  # an edge, as above
-            log.exception("series cannot be judged")
+            with self._about(several):
+                log.exception("series cannot be judged")
             refusal = Refused("not-dicom", f"its headers cannot be read ({type(error).__name__})")
             for series in several:
                 self._refuse(series, refusal, now)
 
+    def _about(self, several: Sequence[OpenSeries]) -> AbstractContextManager[None]:
+        if not several:
+            return nullcontext()
+        return logs.about(study=bookkeeping.study_of(self.books, several[0].study_instance_uid).id)
+
     def judge(self, series: OpenSeries, now: datetime) -> Candidate | None:
         """One receiving series: wait, refuse with a reason, or say that it could be used."""
-        quiet = Quiet(now, series.last_received_at, series.open_associations, series.last_released_at)
+        quiet = _quiet(series, now)
         limits = self.settings.completeness
         if not (quiet.since_release(limits.quiet_seconds) or quiet.since_last_slice(limits.give_up_seconds)):
             return None  # nothing could be said yet, so nothing is read
         try:
             self._refuse_own(series)
             named = identity.reopen_agreed(self.books, series.study_instance_uid, now)
-            found = self._slices(series)
-            found, scouts = _without(found, eligibility.scouts([ds for _, ds in found]), SCOUTS)
-            eligibility.judge_at_once([ds for _, ds in found], self.settings)
-            found, older = _without(found, places.replaced([ds for _, ds in found]), OLDER)
-            headers = [ds for _, ds in found]
-            verdict = completeness.judge(places.slices(headers), quiet, limits)
-            if not verdict.by:
-                return None
-            warnings = (*scouts, *older, *eligibility.judge_whole(headers, verdict.gaps))
-            if len(named) > 1:
+            candidate = self._candidate(series, quiet)
+            if candidate and len(named) > 1:
                 raise Refused(identity.CONFLICT, identity.DIFFERENT)
-            self._describe(series)
-            ids = tuple(dict.fromkeys(i for i, _ in found))  # an enhanced instance holds many slices
-            return Candidate(series, headers, ids, verdict.by, warnings)
+            if candidate:
+                self._describe(series)
+            return candidate
         except Refused as refusal:
             self._describe(series)
             self._refuse(series, refusal, now)
             return None
+
+    def _candidate(self, series: OpenSeries, quiet: Quiet) -> Candidate | None:
+        """How the series would be used at that moment; None where it is not whole. Raises Refused."""
+        found = self._slices(series)
+        found, scouts = _without(found, eligibility.scouts([ds for _, ds in found]), SCOUTS)
+        settings = permit.for_series(self.settings, self.books, series, quiet.now)
+        eligibility.judge_at_once([ds for _, ds in found], settings)
+        found, older = _without(found, places.replaced([ds for _, ds in found]), OLDER)
+        headers = [ds for _, ds in found]
+        verdict = completeness.judge(places.slices(headers), quiet, self.settings.completeness)
+        if not verdict.by:
+            return None
+        warnings = (*scouts, *older, *eligibility.judge_whole(headers, verdict.gaps))
+        ids = tuple(dict.fromkeys(i for i, _ in found))  # an enhanced instance holds many slices
+        return Candidate(series, headers, ids, verdict.by, warnings)
+
+    def expect(self, receiving: Sequence[OpenSeries], now: datetime) -> None:
+        """Have computed what will be a job when its quiet time has ended and nothing more has come.
+
+        Each series is looked at once, so that one whose slices come one by one is not computed at every slice.
+        """
+        if self.foretell is None:
+            return
+        for closed in self._foretold.keys() - {series.series_instance_uid for series in receiving}:
+            del self._foretold[closed]
+        expected: dict[str, list[Candidate]] = defaultdict(list)
+        for series in receiving:
+            if series.series_instance_uid not in self._foretold and (quiet := self._soon(series, now)):
+                self._foretold[series.series_instance_uid] = ""
+                with self._alone([], now), suppress(Refused):
+                    if candidate := self._candidate(series, quiet):
+                        expected[series.study_instance_uid].append(candidate)
+        for study, several in expected.items():
+            best = selection.ranked(several)[0]
+            if lane := bookkeeping.free_lane(self.books, study):
+                self._foretold[best.uid] = job_key(best, self.manifest, self.settings)
+                self.foretell(self._foretold[best.uid], best.instances, lane)
+
+    def _soon(self, series: OpenSeries, now: datetime) -> Quiet | None:
+        """How still it will be when the quiet time ends, where that is soon and computing may begin."""
+        seconds, quiet = self.settings.completeness.quiet_seconds, _quiet(series, now)
+        if quiet.since_release(seconds) or not quiet.since_release(seconds - AHEAD):
+            return None
+        return replace(quiet, now=now + timedelta(seconds=seconds))
 
     def _slices(self, series: OpenSeries) -> list[Found]:
         """The header of each slice, with the id of the instance it is of."""
@@ -195,8 +282,17 @@ class Sweep:
         job_id = bookkeeping.open_job(self.books, order, series.last_received_at, now)
         if job_id:
             crashpoint("job.recorded")
-            self.wake_process(job_id, bookkeeping.get_job(self.books, job_id).lane)
+            with logs.about(job=job_id):
+                log.info("opened")
+            if self._foretold.pop(candidate.uid, "") == order.key:
+                self._awaited.append(job_id)
+            else:
+                self.wake_process(job_id, bookkeeping.get_job(self.books, job_id).lane)
             crashpoint("job.woken")
+
+
+def _quiet(series: OpenSeries, now: datetime) -> Quiet:
+    return Quiet(now, series.last_received_at, series.open_associations, series.last_released_at)
 
 
 def _without(found: list[Found], unwanted: Collection[int], what: str) -> tuple[list[Found], tuple[str, ...]]:

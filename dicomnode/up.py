@@ -4,6 +4,8 @@ import ctypes
 import logging
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -11,21 +13,46 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dicomnode import config
+from dicomnode import config, notify
 
 log = logging.getLogger(__name__)
 
-# One worker takes nothing but stroke, so that a routine series never keeps a stroke waiting.
+# What a worker takes. One takes nothing but stroke, so that a routine series never keeps a stroke waiting.
+WORKERS = {"stroke": "process.stroke", "routine": "process.stroke,process.routine", "deliver": "deliver"}
 ROLES: tuple[tuple[str, ...], ...] = (
     ("listen",),
     ("sweep",),
-    ("work", "--queues", "process.stroke"),
-    ("work", "--queues", "process.stroke,process.routine"),
-    ("work", "--queues", "deliver"),
+    *(("work", "--queues", queues) for queues in WORKERS.values()),
 )
 PATIENCE = 10.0  # seconds a service has to end by itself
 PAUSE = 1.0  # seconds before a service that ended is started again
 PR_SET_PDEATHSIG = 1
+CREDENTIALS = struct.Struct("3i")  # process, user, group: unix(7), SCM_CREDENTIALS
+
+
+class Ear:
+    """Where the services of a tree report, as they would to systemd: its address, and when which process last did."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind("")  # Linux finds a free abstract address
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self.address = "@" + self._socket.getsockname()[1:].decode()
+        self._heard: dict[int, float] = {}
+        threading.Thread(target=self._listen, name="ear", daemon=True).start()
+
+    def _listen(self) -> None:
+        while True:
+            words, extra, _, _ = self._socket.recvmsg(4096, socket.CMSG_SPACE(CREDENTIALS.size))
+            for level, kind, content in extra:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+                    pid, user, _ = CREDENTIALS.unpack(content)
+                    if user == os.getuid() and notify.ALIVE in words.decode().splitlines():
+                        self._heard[pid] = time.monotonic()
+
+    def has_heard(self, pid: int, within: float) -> bool:
+        """True where this process gave a sign of life in the last so many seconds."""
+        return time.monotonic() - self._heard.get(pid, float("-inf")) <= within
 
 
 @dataclass(slots=True)
@@ -35,9 +62,11 @@ class Tree:
     config_path: Path
     more: tuple[tuple[str, ...], ...] = ()
     running: dict[tuple[str, ...], subprocess.Popen[bytes]] = field(default_factory=dict)
+    ear: Ear = field(default_factory=Ear)
 
     def run(self, stop: threading.Event) -> None:
-        """Keep every role running until told to stop."""
+        """Keep every role running until told to stop; our own sign of life is that all of them give theirs."""
+        pulse, fresh = notify.Pulse(), notify.fresh()
         for role in (*ROLES, *self.more):
             self.running[role] = self._start(role)
         while not stop.wait(PAUSE):
@@ -45,10 +74,15 @@ class Tree:
                 if process.poll() is not None:
                     log.error("%s ended with exit code %s; starting it again", " ".join(role), process.returncode)
                     self.running[role] = self._start(role)
+            if all(self.ear.has_heard(process.pid, fresh) for process in self.running.values()):
+                pulse.beat()
+        notify.tell(notify.STOPPING)
         self._end()
 
     def _start(self, role: tuple[str, ...]) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, config.ENVIRONMENT: str(self.config_path)}
+        report = {notify.SOCKET: self.ear.address, notify.WATCHDOG: str(int(2e6 * notify.fresh()))}
+        environment = {**os.environ, **report, config.ENVIRONMENT: str(self.config_path)}
+        environment.pop(notify.ALIVE_FILE, None)  # it is ours, and says that all of them are alive
         return subprocess.Popen([sys.executable, "-m", "dicomnode", *role], env=environment, preexec_fn=end_with_parent)
 
     def _end(self) -> None:

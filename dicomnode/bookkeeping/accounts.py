@@ -5,24 +5,32 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
 
+from dicomnode import audit
+from dicomnode.audit import Outcome, Who
+from dicomnode.bookkeeping.audits import append
 from dicomnode.bookkeeping.store import Books, add, note, reading, writing
 from dicomnode.bookkeeping.tables import Access, Account
 from dicomnode.roles import Role, lock_after
 
-SESSION, TOKEN = "session", "token"
+SESSION, TOKEN, LINK = "session", "token", "link"
 IDLE = timedelta(minutes=30)  # a session that nobody uses ends
 TOUCH = timedelta(minutes=1)  # use is recorded no more often
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who a request comes from. csrf: what each form of this session must bring back; empty for programs."""
+    """Who a request comes from. csrf: what each form of this session must bring back; empty for programs.
+
+    job: of a link, the one whose page it opens.
+    """
 
     name: str
     role: Role
     kind: str
     csrf: str = ""
+    job: str = ""
 
 
 def add_account(books: Books, name: str, role: Role, password_hash: str | None, now: datetime, actor: str) -> bool:
@@ -32,6 +40,7 @@ def add_account(books: Books, name: str, role: Role, password_hash: str | None, 
         made = add(session, Account, Account.name, name=name, **values) is not None
         if made:
             note(session, "account", name, now, None, "ADDED", f"as {role}", actor)
+            _tell_change(session, name, f"added as {role}", actor, now)
         return made
 
 
@@ -48,6 +57,7 @@ def change_account(
         session.execute(delete(Access).where(Access.account == name, Access.kind == SESSION))
         what = f"role {role}" if role else "password"
         note(session, "account", name, now, None, "CHANGED", what, actor)
+        _tell_change(session, name, what, actor, now)
         return True
 
 
@@ -58,6 +68,7 @@ def remove_account(books: Books, name: str, now: datetime, actor: str) -> bool:
         if session.scalar(delete(Account).where(Account.name == name).returning(Account.name)) is None:
             return False
         note(session, "account", name, now, None, "REMOVED", "by an administrator", actor)
+        _tell_change(session, name, "removed", actor, now)
         return True
 
 
@@ -67,6 +78,10 @@ def accounts(books: Books) -> Sequence[tuple[Account, int]]:
     with reading(books) as session:
         joined = select(Account, tokens).outerjoin(Access, Access.account == Account.name)
         return [(account, n) for account, n in session.execute(joined.group_by(Account.name).order_by(Account.name))]
+
+
+def _tell_change(session: Session, name: str, how: str, actor: str, now: datetime) -> None:
+    append(session, audit.account_changed(name, how, Who(actor, requestor=True)), now)
 
 
 def account(books: Books, name: str) -> Account | None:
@@ -86,6 +101,8 @@ def note_failure(books: Books, name: str, address: str, now: datetime) -> None:
         if until:
             session.execute(update(Account).where(Account.name == name).values(locked_until=until))
             note(session, "account", name, now, None, "LOCKED", f"after {failures} wrong passwords", name)
+        outcome = Outcome.SERIOUS_FAILURE if until else Outcome.MINOR_FAILURE
+        append(session, audit.authenticated(known, audit.LOGIN, address, outcome), now)
 
 
 def note_login(books: Books, name: str, address: str, now: datetime) -> None:
@@ -93,18 +110,31 @@ def note_login(books: Books, name: str, address: str, now: datetime) -> None:
     with writing(books) as session:
         session.execute(update(Account).where(Account.name == name).values(failures=0, locked_until=None))
         note(session, "account", name, now, None, "LOGIN", f"from {address}", name)
+        append(session, audit.authenticated(name, audit.LOGIN, address), now)
 
 
 def add_access(
-    books: Books, digest: str, name: str, kind: str, csrf: str, expires_at: datetime, now: datetime, actor: str
+    books: Books,
+    digest: str,
+    name: str,
+    kind: str,
+    csrf: str,
+    expires_at: datetime,
+    now: datetime,
+    actor: str,
+    job: str = "",
 ) -> None:
-    """Begin a session or make a token, of which only the digest is kept; what has expired is cleared away."""
+    """Begin a session, or make a token or a link; only its digest is kept. What has expired is cleared away."""
     with writing(books) as session:
         session.execute(delete(Access).where(Access.expires_at < now))
         moments = {"created_at": now, "used_at": now, "expires_at": expires_at}
-        session.add(Access(digest=digest, account=name, kind=kind, csrf=csrf, **moments))
+        session.add(Access(digest=digest, account=name, kind=kind, csrf=csrf, job=job, **moments))
         if kind == TOKEN:
             note(session, "account", name, now, None, "TOKEN", f"until {expires_at:%Y-%m-%d}", actor)
+            session.flush()
+            _tell_change(session, name, "token given", actor, now)
+        if kind == LINK:
+            note(session, "job", job, now, None, "LINK", f"to its page, until {expires_at:%H:%M:%S}", actor)
 
 
 def visitor(books: Books, digest: str, now: datetime, *, active: bool = True) -> Visitor | None:
@@ -120,7 +150,7 @@ def visitor(books: Books, digest: str, now: datetime, *, active: bool = True) ->
     if active and access.used_at < now - TOUCH:
         with writing(books) as session:
             session.execute(update(Access).where(Access.digest == digest).values(used_at=now))
-    return Visitor(owner.name, owner.role, access.kind, access.csrf)
+    return Visitor(owner.name, owner.role, access.kind, access.csrf, access.job)
 
 
 def end_access(books: Books, digest: str, now: datetime) -> None:
@@ -129,6 +159,7 @@ def end_access(books: Books, digest: str, now: datetime) -> None:
         name = session.scalar(delete(Access).where(Access.digest == digest).returning(Access.account))
         if name:
             note(session, "account", name, now, None, "LOGOUT", "by its owner", name)
+            append(session, audit.authenticated(name, audit.LOGOUT, ""), now)
 
 
 def end_tokens(books: Books, name: str, now: datetime, actor: str) -> int:
@@ -137,4 +168,5 @@ def end_tokens(books: Books, name: str, now: datetime, actor: str) -> int:
         mine = delete(Access).where(Access.account == name, Access.kind == TOKEN).returning(Access.digest)
         ended = len(session.scalars(mine).all())
         note(session, "account", name, now, None, "TOKENS WITHDRAWN", f"{ended}", actor)
+        _tell_change(session, name, "tokens withdrawn", actor, now)
         return ended

@@ -9,6 +9,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from dicomnode.bookkeeping.store import Books, reading
 from dicomnode.bookkeeping.tables import Instance, Job, Result, Series, Study
 
+_KEPT = Job.purged_at.is_(None)
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -53,7 +55,7 @@ def find_held(books: Books, study: str, *, series: str = "", instance: str = "",
     """The instances of a study, or of a series or one of them; results first. received: those too that came to us."""
     with reading(books) as session:
         columns = (Job.study, Result.series_instance_uid, Result.sop_instance_uid, Result.sop_class, Result.path)
-        ours = select(*columns, Result.kind).join(Job, Job.id == Result.job).where(Job.study == study)
+        ours = select(*columns, Result.kind).join(Job, Job.id == Result.job).where(Job.study == study, _KEPT)
         ours = ours.where(*_only((Result.series_instance_uid, series), (Result.sop_instance_uid, instance)))
         order = (Result.series_instance_uid, Result.index, Result.sop_instance_uid)
         found = [Held(*row) for row in session.execute(ours.order_by(*order))]
@@ -64,7 +66,9 @@ def _received(session: Session, study: str, series: str, instance: str) -> list[
     columns = (Series.study, Instance.series, Instance.sop_instance_uid, Instance.sop_class_uid, Instance.path)
     theirs = select(*columns, Series.modality).join(Series, Series.series_instance_uid == Instance.series)
     theirs = theirs.where(
-        Series.study == study, *_only((Instance.series, series), (Instance.sop_instance_uid, instance))
+        Series.study == study,
+        Instance.purged_at.is_(None),
+        *_only((Instance.series, series), (Instance.sop_instance_uid, instance)),
     )
     rows = session.execute(theirs.order_by(Instance.series, Instance.id))
     newest = {uid: Held(study, of, uid, kind, path, "", mod) for study, of, uid, kind, path, mod in rows}
@@ -78,7 +82,9 @@ def _only(*wanted: tuple[InstrumentedAttribute[str], str]) -> list[ColumnElement
 def find_studies_held(books: Books, wanted: Wanted, limit: int, offset: int, *, received: bool) -> list[HeldStudy]:
     """Studies with results (received: or with anything at all), the newest first."""
     has_results = (
-        select(Result.sop_instance_uid).join(Job, Job.id == Result.job).where(Job.study == Study.study_instance_uid)
+        select(Result.sop_instance_uid)
+        .join(Job, Job.id == Result.job)
+        .where(Job.study == Study.study_instance_uid, _KEPT)
     )
     conditions = [*_conditions(wanted)]
     if not received:
@@ -86,7 +92,7 @@ def find_studies_held(books: Books, wanted: Wanted, limit: int, offset: int, *, 
     if wanted.kinds is not None or wanted.modality:
         of_kind = has_results.where(Result.kind.in_(wanted.kinds or ())).exists()
         theirs = select(Series.study).where(
-            Series.study == Study.study_instance_uid, Series.modality == wanted.modality
+            Series.study == Study.study_instance_uid, Series.modality == wanted.modality, Series.purged_at.is_(None)
         )
         conditions.append(or_(of_kind, theirs.exists()) if received else of_kind)
     newest = select(Study).where(*conditions).order_by(Study.id.desc()).limit(limit).offset(offset)
@@ -128,7 +134,7 @@ def _with_counts(session: Session, studies: Sequence[Study], received: bool) -> 
     uids = [study.study_instance_uid for study in studies]
     ours: dict[str, list[tuple[str, str, int, str]]] = {uid: [] for uid in uids}
     columns = (Job.study, Result.series_instance_uid, Result.kind, func.count(), func.min(Result.path))
-    counted = select(*columns).join(Job, Job.id == Result.job).where(Job.study.in_(uids))
+    counted = select(*columns).join(Job, Job.id == Result.job).where(Job.study.in_(uids), _KEPT)
     rows = session.execute(counted.group_by(Job.study, Result.series_instance_uid, Result.kind))
     for study, series, kind, n, path in rows:
         ours[study].append((series, kind, n, path))
@@ -156,7 +162,8 @@ def _received_counts(session: Session, uids: Collection[str]) -> dict[str, list[
     found: dict[str, list[tuple[str, int, str]]] = {}
     columns = (Series.study, Series.series_instance_uid, Series.modality)
     counted = select(*columns, func.count(Instance.sop_instance_uid.distinct()), func.min(Instance.path))
-    counted = counted.join(Instance, Instance.series == Series.series_instance_uid).where(Series.study.in_(uids))
+    counted = counted.join(Instance, Instance.series == Series.series_instance_uid)
+    counted = counted.where(Series.study.in_(uids), Instance.purged_at.is_(None))
     for study, _, modality, n, path in session.execute(counted.group_by(*columns)):
         found.setdefault(study, []).append((modality, n, path))
     return found

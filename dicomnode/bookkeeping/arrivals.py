@@ -8,7 +8,10 @@ from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy.orm import Session
 from ulid import ULID
 
-from dicomnode.bookkeeping.store import Books, BooksAway, add, note, reading, writing, writing_rows
+from dicomnode import audit
+from dicomnode.audit import Who
+from dicomnode.bookkeeping.audits import append
+from dicomnode.bookkeeping.store import ACTOR, Books, BooksAway, add, note, reading, writing, writing_rows
 from dicomnode.bookkeeping.tables import Association, Base, History, Instance, Job, JobInput, Result, Series, Study
 from dicomnode.crashpoints import crashpoint
 from dicomnode.jobs import NO_MAPS, Lane, SeriesState, State
@@ -125,8 +128,13 @@ def _note_instance(connection: Connection, received: Received, peer: Peer, now: 
     if new is not None:
         _touch(connection, received.series_instance_uid, now)
         return None
-    _judge_again(connection, received.series_instance_uid, now)
     these = (Instance.sop_instance_uid == received.sop_instance_uid, Instance.sha256 == received.sha256)
+    gone = update(Instance).where(*these, Instance.purged_at.is_not(None))
+    back = gone.values(purged_at=None, path=received.path).returning(Instance.id)
+    if connection.scalar(back) is not None:
+        mine = Series.series_instance_uid == received.series_instance_uid
+        connection.execute(update(Series).where(mine).values(purged_at=None))
+    _judge_again(connection, received.series_instance_uid, now)
     return connection.scalar(select(Instance.path).where(*these))
 
 
@@ -192,6 +200,7 @@ def _touch(connection: Connection, series_instance_uid: str, now: datetime) -> N
         update(Series)
         .where(Series.series_instance_uid == series_instance_uid)
         .values(state=SeriesState.RECEIVING, reason_code=None, reason=None, completed_by=None, last_received_at=now)
+        .values(purged_at=None)
     )
     note(connection, "series", series_instance_uid, now, "closed", SeriesState.RECEIVING, "a late instance arrived")
 
@@ -202,11 +211,11 @@ def move_instance(books: Books, path: str, to: str) -> None:
         session.execute(update(Instance).where(Instance.path == path).values(path=to))
 
 
-def instance_paths(books: Books) -> Iterator[tuple[str, str]]:
-    """Path and series of every instance."""
+def instance_paths(books: Books) -> Iterator[tuple[str, str, bool]]:
+    """Path and series of every instance, and whether its file is marked as removed."""
     with reading(books) as session:
-        found = session.execute(select(Instance.path, Instance.series).execution_options(yield_per=1000))
-        yield from ((path, series) for path, series in found)
+        rows = select(Instance.path, Instance.series, Instance.purged_at).execution_options(yield_per=1000)
+        yield from ((path, series, purged is not None) for path, series, purged in session.execute(rows))
 
 
 def note_missing(books: Books, series_instance_uid: str, why: str, now: datetime) -> bool:
@@ -227,11 +236,9 @@ def note_missing(books: Books, series_instance_uid: str, why: str, now: datetime
 def release(books: Books, association: str, now: datetime) -> None:
     """The association ended, however it ended."""
     with writing(books) as session:
-        session.execute(
-            update(Association)
-            .where(Association.id == association, Association.released_at.is_(None))
-            .values(released_at=now)
-        )
+        mine = (Association.id == association, Association.released_at.is_(None))
+        ended = session.scalars(update(Association).where(*mine).values(released_at=now).returning(Association))
+        _tell_audit(session, ended.all(), now)
 
 
 def release_all(books: Books, now: datetime, ending: str = "") -> int:
@@ -242,7 +249,24 @@ def release_all(books: Books, now: datetime, ending: str = "") -> int:
     with writing(books) as session:
         mine = (Association.released_at.is_(None), Association.id.endswith(ending, autoescape=True))
         left = update(Association).where(*mine).values(released_at=now)
-        return len(session.scalars(left.returning(Association.id)).all())
+        ended = session.scalars(left.returning(Association)).all()
+        _tell_audit(session, ended, now)
+        return len(ended)
+
+
+def _tell_audit(session: Session, ended: Sequence[Association], now: datetime) -> None:
+    """One message for each study that an association has brought instances of."""
+    for association in ended:
+        came = select(Series.study, Instance.sop_class_uid, func.count())
+        came = came.join(Series, Series.series_instance_uid == Instance.series)
+        came = came.where(Instance.association == association.id).group_by(Series.study, Instance.sop_class_uid)
+        studies: dict[str, dict[str, int]] = {}
+        for study, sop_class, count in session.execute(came):
+            studies.setdefault(study, {})[sop_class] = count
+        sender = Who(association.calling_ae_title, association.address, audit.SOURCE, requestor=True)
+        for study, counts in sorted(studies.items()):
+            message = audit.transferred(study, counts, sender, Who(ACTOR, role=audit.DESTINATION), received=True)
+            append(session, message, now)
 
 
 def receiving(books: Books) -> list[OpenSeries]:
@@ -256,7 +280,9 @@ def receiving(books: Books) -> list[OpenSeries]:
 
 def _open_series(session: Session, series: Series) -> OpenSeries:
     received = session.scalars(
-        select(Instance).where(Instance.series == series.series_instance_uid).order_by(Instance.id)
+        select(Instance)
+        .where(Instance.series == series.series_instance_uid, Instance.purged_at.is_(None))
+        .order_by(Instance.id)
     ).all()
     newest = {instance.sop_instance_uid: instance for instance in received}  # sent again with other bytes, it is one
     still_open, last_released = session.execute(
@@ -331,7 +357,12 @@ def patients(books: Books, study_instance_uid: str) -> set[str]:
 
 def reopen(books: Books, study_instance_uid: str, code: str, why: str, now: datetime) -> None:
     """The series of a study that were refused with this code are judged again: its cause has gone."""
-    refused = (Series.study == study_instance_uid, Series.state == SeriesState.REFUSED, Series.reason_code == code)
+    refused = (
+        Series.study == study_instance_uid,
+        Series.state == SeriesState.REFUSED,
+        Series.reason_code == code,
+        Series.purged_at.is_(None),
+    )
     with reading(books) as session:
         if session.scalar(select(Series.study).where(*refused).limit(1)) is None:
             return
@@ -347,6 +378,15 @@ def note_refusal(books: Books, subject: str, subject_id: str, code: str, why: st
         note(session, subject, subject_id, now, None, code, why)
 
 
+def note_rejection(
+    books: Books, calling_ae_title: str, address: str, code: str, why: str, now: datetime, times: int = 1
+) -> None:
+    """Somebody was turned away at the door; times: as often as since it was last told."""
+    with writing(books) as session:
+        note(session, "association", address, now, None, code, why)
+        append(session, audit.refused(code, Who(calling_ae_title, address, requestor=True), times), now)
+
+
 def selected_series(books: Books, study_instance_uid: str) -> OpenSeries | None:
     """The series of the study that the newest maps are, or are being, made from."""
     with reading(books) as session:
@@ -359,6 +399,7 @@ def selected_series(books: Books, study_instance_uid: str) -> OpenSeries | None:
                 Job.study == study_instance_uid,
                 Job.route != NO_MAPS,
                 Job.state.not_in((State.REJECTED, State.FAILED)),
+                Instance.purged_at.is_(None),
             )
             .order_by(Job.revision.desc())
             .limit(1)

@@ -2,11 +2,11 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import update
+from sqlalchemy import DateTime, text, update
 
 from dicomnode.bookkeeping.jobs import LEASE
-from dicomnode.bookkeeping.store import Books, writing
-from dicomnode.bookkeeping.tables import Absence, Association, Commitment, Delivery, Job, Series
+from dicomnode.bookkeeping.store import Books, reading, writing
+from dicomnode.bookkeeping.tables import Absence, Association, Commitment, Delivery, Job, Rendering, Series
 from dicomnode.jobs import SeriesState
 
 FARTHEST = timedelta(minutes=2)  # nothing that waits is put off for longer, but a second question about commitment
@@ -17,7 +17,7 @@ def set_back(books: Books, now: datetime) -> None:
     """What lies farther ahead than anything can was written before the clock was set back: its wait is over."""
     beyond, ahead = now + FARTHEST, now + APART
     with writing(books) as session:
-        for moment in (Job.enqueued_at, Delivery.next_at, Absence.until, Commitment.next_at):
+        for moment in (Job.enqueued_at, Delivery.next_at, Absence.until, Commitment.next_at, Rendering.offered_at):
             session.execute(update(moment.class_).where(moment > beyond).values({moment.key: now}))
         session.execute(update(Job).where(Job.lease_until > now + LEASE).values(lease_until=now + LEASE))
         session.execute(update(Series).where(Series.last_received_at > ahead).values(last_received_at=now))
@@ -30,3 +30,12 @@ def set_forward(books: Books, now: datetime) -> None:
         session.execute(update(Job).where(Job.lease_until.is_not(None)).values(lease_until=now + LEASE))
         receiving = update(Series).where(Series.state == SeriesState.RECEIVING)
         session.execute(receiving.values(last_received_at=now))
+
+
+def database_clock(books: Books) -> datetime | None:
+    """What the database server's clock says; None of SQLite, which has none but ours."""
+    with reading(books) as session:
+        if session.get_bind().dialect.name != "postgresql":
+            return None
+        now: datetime = session.scalars(text("SELECT clock_timestamp()").columns(now=DateTime(timezone=True))).one()
+        return now

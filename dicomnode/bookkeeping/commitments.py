@@ -61,7 +61,7 @@ def recorded(books: Books, sop_instance_uids: Sequence[str]) -> set[tuple[str, s
     found = set[tuple[str, str, str]]()
     with reading(books) as session:
         for start in range(0, len(sop_instance_uids), 500):  # a statement takes so many values and not many more
-            some = Instance.sop_instance_uid.in_(sop_instance_uids[start : start + 500])
+            some = Instance.sop_instance_uid.in_(sop_instance_uids[start : start + 500]) & Instance.purged_at.is_(None)
             rows = session.execute(select(Instance.sop_instance_uid, Instance.sop_class_uid, Instance.path).where(some))
             found.update((uid, sop_class, path) for uid, sop_class, path in rows)
     return found

@@ -6,14 +6,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, case, func, or_, select, union, update
 from sqlalchemy.orm import Session
 
+from dicomnode import audit
+from dicomnode.audit import Who
+from dicomnode.bookkeeping.audits import append
+from dicomnode.bookkeeping.selftests import of_patients
 from dicomnode.bookkeeping.store import ACTOR, Books, add, note, reading, writing
 from dicomnode.bookkeeping.tables import Absence, Confirmation, Delivery, History, Job, Result
 from dicomnode.crashpoints import crashpoint
 from dicomnode.jobs import DeliveryState, Lane, State
 
+STORED = (DeliveryState.SENT, DeliveryState.CONFIRMED)
 OPEN = (DeliveryState.PENDING, DeliveryState.SENT)
 OFFERED = timedelta(seconds=2)
 TAKEN = timedelta(seconds=30)  # for so long nobody else sends a file that was taken
@@ -112,6 +117,7 @@ def note_answers(
     comes too late for a file that is no longer open.
     """
     news: Counter[tuple[DeliveryState, str]] = Counter()
+    stored: list[str] = []
     with writing(books) as session:
         for answer in sorted(answers, key=lambda each: each.delivery):  # one order of locks for all workers
             delivery = session.get_one(Delivery, answer.delivery, with_for_update=True)
@@ -124,16 +130,29 @@ def note_answers(
             delivery.attempts += answer.attempted
             if answer.state is DeliveryState.PENDING:
                 delivery.sent_at = delivery.transaction_uid = None
-            else:
-                delivery.sent_at = delivery.sent_at or now
+            elif delivery.sent_at is None:
+                delivery.sent_at = now
+                stored += [delivery.result] if answer.state in STORED else []
         if any(state is DeliveryState.CONFIRMED for state, _ in news):
             _note_confirmation(session, destination, now)
         for (state, status), count in news.items():
             note(session, "job", job_id, now, None, f"{count} files {state} at {destination}", status)
         session.flush()
+        _tell_audit(session, job_id, destination, stored, now)
         crashpoint("send.noted")
         if reported:  # the next sweep closes the job
             session.execute(update(Job).where(Job.id == job_id).values(enqueued_at=now - 2 * OFFERED))
+
+
+def _tell_audit(session: Session, job_id: str, destination: str, stored: Sequence[str], now: datetime) -> None:
+    """One message for the files that a destination has taken over one association."""
+    if not stored:
+        return
+    study = session.scalars(select(Job.study).where(Job.id == job_id)).one()
+    classes = session.scalars(select(Result.sop_class).where(Result.sop_instance_uid.in_(stored)))
+    sender = Who(ACTOR, role=audit.SOURCE, requestor=True)
+    receiver = Who(destination, role=audit.DESTINATION)
+    append(session, audit.transferred(study, Counter(classes), sender, receiver, received=False), now)
 
 
 def _note_confirmation(session: Session, destination: str, now: datetime) -> None:
@@ -206,15 +225,15 @@ def to_send(books: Books, destinations: Iterable[str], now: datetime, most: int 
     In SENDING: something is due, or nothing is open any more. In DONE, and in FAILED once all files were finished:
     something is due, at an optional destination or after `resend`. A destination that is away has nothing due.
     """
-    open_, due = _open(destinations), _due_now(destinations, now)
-    waits = or_(
-        (Job.state == State.SENDING) & (due.exists() | ~open_.exists()),
-        (Job.state == State.DONE) & due.exists(),
-        (Job.state == State.FAILED) & was_sending() & due.exists(),
-    )
+    names = list(destinations)
+    # From the deliveries to the jobs, and not from each job to its deliveries: nearly all jobs are done for good.
+    due = select(Result.job).join(Delivery, Delivery.result == Result.sop_instance_uid).where(*_is_due(names, now))
+    through = select(Job.id).where(Job.state == State.SENDING, ~_open(names).exists())
+    finished = or_(Job.state.in_((State.SENDING, State.DONE)), (Job.state == State.FAILED) & was_sending())
+    waits = Job.id.in_(union(due, through)) & finished
     offered_before = Job.enqueued_at < now - OFFERED
     by_lane = (case((Job.lane == Lane.STROKE, 0), else_=1), Job.enqueued_at)
-    oldest = select(Job.id).where(waits, _free(now), offered_before).order_by(Job.enqueued_at).limit(most)
+    oldest = select(Job.id).where(waits, is_free(now), offered_before).order_by(Job.enqueued_at).limit(most)
     of_each_lane = or_(*(Job.id.in_(oldest.where(Job.lane == lane)) for lane in Lane))
     with writing(books) as session:
         offered = update(Job).where(of_each_lane).values(enqueued_at=now)
@@ -224,7 +243,7 @@ def to_send(books: Books, destinations: Iterable[str], now: datetime, most: int 
 
 def stroke_waits(books: Books, destinations: Iterable[str], now: datetime) -> bool:
     """True where a stroke's results are due somewhere and no sender holds them: a routine job makes room."""
-    waits = (Job.lane == Lane.STROKE, Job.state == State.SENDING, _free(now), _due_now(destinations, now).exists())
+    waits = (Job.lane == Lane.STROKE, Job.state == State.SENDING, is_free(now), _due_now(destinations, now).exists())
     with reading(books) as session:
         return session.scalar(select(Job.id).where(*waits).limit(1)) is not None
 
@@ -234,12 +253,14 @@ def resend(
 ) -> dict[str, int]:
     """Make new deliveries of a job's finished files; how many for each destination (name, wanted kinds).
 
-    What stood in there for something refused goes again too. Nothing where the files were never all finished. The state
-    of the job stays as it is.
+    What stood in there for something refused goes again too. Nothing where the files were never all finished, or were
+    made by a self-test. The state of the job stays as it is.
     """
     made: Counter[str] = Counter()
     with writing(books) as session:
         finished = select(Result).join(Job, Job.id == Result.job).where(Job.id == job_id, was_sending())
+        finished = finished.where(Job.purged_at.is_(None), of_patients(Job.study))
+        finished = finished.with_for_update(of=Job)  # a purge waits, or was before us
         sent = select(Delivery.result, Delivery.destination).join(Result, Result.sop_instance_uid == Delivery.result)
         before = {(result, name) for result, name in session.execute(sent.where(Result.job == job_id))}
         wanted = list(destinations)
@@ -253,7 +274,16 @@ def resend(
             note(
                 session, "job", job_id, now, None, f"{count} files {DeliveryState.PENDING} at {destination}", why, actor
             )
+        if made:
+            tell_of_act(session, job_id, "resend", actor, now)
     return dict(made)
+
+
+def tell_of_act(session: Session, job_id: str, verb: str, actor: str, now: datetime) -> None:
+    """An operator has done something about a job."""
+    session.flush()
+    study = session.scalars(select(Job.study).where(Job.id == job_id)).one()
+    append(session, audit.acted(study, job_id, verb, Who(actor, requestor=True)), now)
 
 
 def renew(session: Session, result: str, destination: str, now: datetime) -> None:
@@ -271,7 +301,8 @@ def was_sending() -> ColumnElement[bool]:
     return select(History.id).where(*moved).exists()
 
 
-def _free(now: datetime) -> ColumnElement[bool]:
+def is_free(now: datetime) -> ColumnElement[bool]:
+    """Nobody holds the job."""
     return or_(Job.lease_until.is_(None), Job.lease_until < now)
 
 
@@ -281,5 +312,10 @@ def _open(destinations: Iterable[str]) -> Select[Any]:
 
 
 def _due_now(destinations: Iterable[str], now: datetime) -> Select[Any]:
+    return _open(destinations).where(*_is_due(destinations, now))
+
+
+def _is_due(destinations: Iterable[str], now: datetime) -> list[ColumnElement[bool]]:
     away = select(Absence.destination).where(Absence.until > now)
-    return _open(destinations).where(Delivery.next_at <= now, Delivery.destination.not_in(away))
+    theirs = Delivery.destination.in_(list(destinations))
+    return [Delivery.state.in_(OPEN), theirs, Delivery.next_at <= now, Delivery.destination.not_in(away)]

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, func, select
 from ulid import ULID
 
 from dicomnode.bookkeeping.deliveries import OPEN
+from dicomnode.bookkeeping.selftests import of_patients
 from dicomnode.bookkeeping.store import Books, reading
 from dicomnode.bookkeeping.tables import Confirmation, Delivery, Instance, Job, Series, Study
 from dicomnode.jobs import OPERATOR_ONLY, Lane, SeriesState, State
@@ -99,7 +100,8 @@ def lanes(books: Books) -> list[tuple[Lane, State, int]]:
 
 def door_to_map(books: Books, since: datetime) -> list[float]:
     """Seconds from the last slice to the last confirmation of jobs done since then; the newest, in rising order."""
-    timed = select(Job.last_slice_at, Job.done_at).where(Job.done_at >= since, Job.last_slice_at.is_not(None))
+    timed = select(Job.last_slice_at, Job.done_at)
+    timed = timed.where(Job.done_at >= since, Job.last_slice_at.is_not(None), of_patients(Job.study))
     with reading(books) as session:
         rows = session.execute(timed.order_by(Job.done_at.desc()).limit(MOST_TIMED)).all()
     return sorted((done - slice_).total_seconds() for slice_, done in rows if done and slice_)
@@ -109,9 +111,13 @@ def failures(books: Books, since: datetime) -> list[tuple[str, str, int]]:
     """What failed, was rejected or refused since then: state, reason code, how many; dismissed jobs do not count."""
     oldest = str(ULID.from_datetime(since))[:10]  # of a ULID, the characters that are its time
     jobs = select(Job.state, Job.reason_code, func.count())
-    jobs = jobs.where(Job.state.in_(OPERATOR_ONLY), Job.id >= oldest, Job.dismissed_at.is_(None))
+    jobs = jobs.where(
+        Job.state.in_(OPERATOR_ONLY), Job.id >= oldest, Job.dismissed_at.is_(None), of_patients(Job.study)
+    )
     series = select(Series.state, Series.reason_code, func.count())
-    series = series.where(Series.state == SeriesState.REFUSED, Series.last_received_at >= since)
+    series = series.where(
+        Series.state == SeriesState.REFUSED, Series.last_received_at >= since, of_patients(Series.study)
+    )
     with reading(books) as session:
         rows = [
             *session.execute(jobs.group_by(Job.state, Job.reason_code)),

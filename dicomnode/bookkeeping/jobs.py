@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 from ulid import ULID
 
-from dicomnode.bookkeeping.deliveries import was_sending
+from dicomnode.bookkeeping.deliveries import tell_of_act, was_sending
 from dicomnode.bookkeeping.store import ACTOR, Books, add, note, reading, writing
 from dicomnode.bookkeeping.tables import Delivery, Instance, Job, JobInput, Result, Series, Study
 from dicomnode.crashpoints import crashpoint
@@ -245,7 +245,9 @@ def _offer_siblings(session: Session, study_instance_uid: str, route: str, now: 
     if route == NO_MAPS:
         return
     passed_over = (Series.study == study_instance_uid, Series.state == SeriesState.NOT_SELECTED)
-    reopened = update(Series).where(*passed_over).values(state=SeriesState.RECEIVING, reason=None)
+    reopened = (
+        update(Series).where(*passed_over, Series.purged_at.is_(None)).values(state=SeriesState.RECEIVING, reason=None)
+    )
     for uid in session.scalars(reopened.returning(Series.series_instance_uid)).all():
         note(session, "series", uid, now, SeriesState.NOT_SELECTED, SeriesState.RECEIVING, "the chosen series failed")
 
@@ -253,13 +255,17 @@ def _offer_siblings(session: Session, study_instance_uid: str, route: str, now: 
 def retry(books: Books, job_id: str, now: datetime, actor: str = ACTOR) -> bool:
     """An operator brings a failed or rejected job back: what it lacks is made, and sent again.
 
-    A job whose files were all finished goes to the senders at once. actor: who asks for it.
+    A job whose files were all finished goes to the senders at once. What has been removed cannot come back.
+    actor: who asks for it.
     """
     with writing(books) as session:
         was = session.scalar(select(Job.state).where(Job.id == job_id))
         finished = session.scalar(select(Job.id).where(Job.id == job_id, Job.state == State.FAILED, was_sending()))
         after = State.SENDING if finished else State.QUEUED
-        back = update(Job).where(Job.id == job_id, Job.state.in_(OPERATOR_ONLY))
+        gone = select(JobInput.job).join(Instance, Instance.id == JobInput.instance)
+        gone = gone.where(JobInput.job == Job.id, Instance.purged_at.is_not(None))
+        possible = (Job.state.in_(OPERATOR_ONLY), Job.purged_at.is_(None), or_(was_sending(), ~gone.exists()))
+        back = update(Job).where(Job.id == job_id, *possible)
         values = {
             "attempts": 0,
             "reason_code": None,
@@ -274,6 +280,7 @@ def retry(books: Books, job_id: str, now: datetime, actor: str = ACTOR) -> bool:
         fresh = {"state": DeliveryState.PENDING, "next_at": now, "attempts": 0}
         session.execute(update(Delivery).where(*ended).values(**fresh, sent_at=None, transaction_uid=None))
         note(session, "job", job_id, now, was, after, "retry by an operator", actor)
+        tell_of_act(session, job_id, "retry", actor, now)
         return True
 
 
@@ -287,6 +294,7 @@ def dismiss(books: Books, job_id: str, why: str, now: datetime, actor: str) -> b
         if session.scalar(ended.values(dismissed_at=now).returning(Job.id)) is None:
             return False
         note(session, "job", job_id, now, None, "DISMISSED", why, actor)
+        tell_of_act(session, job_id, "dismiss", actor, now)
         return True
 
 
@@ -301,10 +309,30 @@ def unclaimed(books: Books, lane: Lane, now: datetime, most: int = 2) -> list[st
         return list(session.scalars(update(Job).where(*forgotten).values(enqueued_at=now).returning(Job.id)))
 
 
+def free_lane(books: Books, study_instance_uid: str) -> Lane | None:
+    """The lane that a study's job will be in; None while other jobs wait for a worker."""
+    with reading(books) as session:
+        if session.scalar(select(Job.id).where(Job.state == State.QUEUED).limit(1)):
+            return None
+        return session.scalar(select(Study.lane).where(Study.study_instance_uid == study_instance_uid))
+
+
+def job_of_key(books: Books, key: str) -> str | None:
+    """The id of the job with this key, if it has been opened."""
+    with reading(books) as session:
+        return session.scalar(select(Job.id).where(Job.key == key))
+
+
 def get_job(books: Books, job_id: str) -> Job:
     """The job with this id."""
     with reading(books) as session:
         return session.get_one(Job, job_id)
+
+
+def find_job(books: Books, job_id: str) -> Job | None:
+    """The job with this id, if there is one."""
+    with reading(books) as session:
+        return session.get(Job, job_id)
 
 
 def revision_of(books: Books, job_id: str | None) -> int | None:
@@ -318,6 +346,12 @@ def inputs(books: Books, job_id: str) -> list[Instance]:
     with reading(books) as session:
         mine = select(Instance).join(JobInput, JobInput.instance == Instance.id).where(JobInput.job == job_id)
         return list(session.scalars(mine.order_by(Instance.id)))
+
+
+def instances(books: Books, ids: Sequence[int]) -> list[Instance]:
+    """The instances with these ids."""
+    with reading(books) as session:
+        return list(session.scalars(select(Instance).where(Instance.id.in_(ids)).order_by(Instance.id)))
 
 
 def results(books: Books, job_id: str) -> list[Result]:

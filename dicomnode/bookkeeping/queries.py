@@ -105,6 +105,12 @@ def _absences_of(jobs: Sequence[Job], destinations: set[str]) -> ColumnElement[b
     return and_(*away, History.at.between(first, last))
 
 
+def last_history(books: Books, most: int) -> Sequence[History]:
+    """The newest lines of history, in the order in which they were written."""
+    with reading(books) as session:
+        return session.scalars(select(History).order_by(History.id.desc()).limit(most)).all()[::-1]
+
+
 def refusals(books: Books, subject: str, since: datetime) -> list[tuple[str, str, int, datetime]]:
     """What was refused at the door: reason code, reason, how often, last time."""
     with reading(books) as session:

@@ -54,8 +54,11 @@ def close(books: Books) -> None:
     books.kw["bind"].dispose()
 
 
-def migrate(url: str) -> None:
-    """Bring the tables to this version, making them where there are none."""
+def migrate(url: str, to: str = "head") -> None:
+    """Bring the tables to this version, making them where there are none; or to another revision, up or down.
+
+    Raises LookupError where there is no such revision.
+    """
     database = make_url(url).database
     if url.startswith("sqlite") and database:
         Path(database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -64,7 +67,10 @@ def migrate(url: str) -> None:
         _begin_exclusively(connection)
         config = _alembic(url)
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        if _is_below(url, to, _revision(connection)):
+            command.downgrade(config, to)
+        else:
+            command.upgrade(config, to)
         connection.commit()
     engine.dispose()
 
@@ -94,7 +100,7 @@ def reading(books: Books) -> Iterator[Session]:
 
 def add(to: Session | Connection, table: type[Base], returning: Any, **values: Any) -> Any:
     """Insert a row unless it stands there already; a column of it if it is new, else None. One atomic statement."""
-    connection = _connection(to)
+    connection = connection_of(to)
     return connection.scalar(_insertion(connection.dialect.name, table, returning), values)
 
 
@@ -104,7 +110,8 @@ def _insertion(dialect: str, table: type[Base], returning: Any) -> Executable:
     return insertion
 
 
-def _connection(to: Session | Connection) -> Connection:
+def connection_of(to: Session | Connection) -> Connection:
+    """The connection that a transaction goes over."""
     return to if isinstance(to, Connection) else to.connection()
 
 
@@ -120,7 +127,7 @@ def note(
 ) -> None:
     """Add one line to the history; actor: the account of a person, else this process."""
     states = {"before": None if before is None else str(before), "after": str(after)}
-    _connection(to).execute(
+    connection_of(to).execute(
         ADDITION, {"subject": subject, "subject_id": subject_id, "at": at, **states, "why": why, "actor": actor}
     )
 
@@ -154,6 +161,15 @@ def _alembic(url: str) -> Config:
 
 def _script(url: str) -> ScriptDirectory:
     return ScriptDirectory.from_config(_alembic(url))
+
+
+def _is_below(url: str, to: str, found: str | None) -> bool:
+    order = [script.revision for script in _script(url).walk_revisions()][::-1]
+    if to not in ("head", "base", *order):
+        raise LookupError(f"there is no revision {to}; there are {', '.join(order)}")
+    if to in ("head", "base") or found is None:
+        return to == "base" and found is not None
+    return order.index(to) < order.index(found)
 
 
 def _revision(connection: Connection) -> str | None:

@@ -68,10 +68,13 @@ class Study(Base):
 
 
 class Series(Base):
-    """A DICOM series and what became of it."""
+    """A DICOM series and what became of it. purged_at: when the files of its instances were removed."""
 
     __tablename__ = "series"
-    __table_args__ = (Index("ix_series_state_last_received_at", "state", "last_received_at"),)
+    __table_args__ = (
+        Index("ix_series_state_last_received_at", "state", "last_received_at"),
+        Index("ix_series_purged_at_last_received_at", "purged_at", "last_received_at"),
+    )
     series_instance_uid: Mapped[str] = mapped_column(primary_key=True)
     study: Mapped[str] = mapped_column(ForeignKey("study.study_instance_uid"), index=True)
     modality: Mapped[str]
@@ -81,6 +84,7 @@ class Series(Base):
     reason: Mapped[str | None]
     completed_by: Mapped[str | None]
     last_received_at: Mapped[datetime]
+    purged_at: Mapped[datetime | None]
 
 
 class Association(Base):
@@ -114,17 +118,22 @@ class Instance(Base):
     calling_ae_title: Mapped[str]
     association: Mapped[str] = mapped_column(ForeignKey("association.id"), index=True)
     received_at: Mapped[datetime]
+    purged_at: Mapped[datetime | None]
 
 
 class Job(Base):
     """One run of one route over one set of inputs; the key makes the same inputs the same job.
 
     last_slice_at: when the newest of its inputs came; done_at: when every required destination had confirmed;
-    dismissed_at: when an operator said that nothing more is to be done about it.
+    dismissed_at: when an operator said that nothing more is to be done about it; purged_at: when its files were
+    removed.
     """
 
     __tablename__ = "job"
-    __table_args__ = (Index("ix_job_state_id", "state", "id"),)
+    __table_args__ = (
+        Index("ix_job_state_id", "state", "id"),
+        Index("ix_job_purged_at_created_at", "purged_at", "created_at"),
+    )
     id: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(unique=True)
     study: Mapped[str] = mapped_column(ForeignKey("study.study_instance_uid"), index=True)
@@ -144,6 +153,7 @@ class Job(Base):
     last_slice_at: Mapped[datetime | None]
     done_at: Mapped[datetime | None] = mapped_column(index=True)
     dismissed_at: Mapped[datetime | None]
+    purged_at: Mapped[datetime | None]
     engine: Mapped[str]
 
 
@@ -243,6 +253,26 @@ class History(Base):
     actor: Mapped[str]
 
 
+class Rendering(Base):
+    """Captures of a job's maps at another ratio, in percent, that somebody asked for; done_at: when they were written.
+
+    asked_at: for the first time; offered_at: to a worker, last.
+    """
+
+    __tablename__ = "rendering"
+    __table_args__ = (
+        UniqueConstraint("job", "percent"),
+        Index("ix_rendering_done_at_offered_at", "done_at", "offered_at"),
+    )
+    id: Mapped[str] = mapped_column(primary_key=True)
+    job: Mapped[str] = mapped_column(ForeignKey("job.id"))
+    percent: Mapped[int]
+    asked_at: Mapped[datetime]
+    offered_at: Mapped[datetime]
+    attempts: Mapped[int] = mapped_column(default=0)
+    done_at: Mapped[datetime | None]
+
+
 class Account(Base):
     """Who may use the web service, as what; without a password hash only by a token."""
 
@@ -256,7 +286,10 @@ class Account(Base):
 
 
 class Access(Base):
-    """A session of a browser or a token of a program; only the digest of its secret is here."""
+    """A session of a browser, a token of a program, or a link to one job's page; only the digest of its secret is here.
+
+    job: of a link.
+    """
 
     __tablename__ = "access"
     digest: Mapped[str] = mapped_column(primary_key=True)
@@ -266,3 +299,58 @@ class Access(Base):
     created_at: Mapped[datetime]
     used_at: Mapped[datetime]
     expires_at: Mapped[datetime] = mapped_column(index=True)
+    job: Mapped[str] = mapped_column(server_default="")
+
+
+class Audit(Base):
+    """One message of the audit trail (PS3.15 A.5); rows are only ever added, each over the hash of the one before."""
+
+    __tablename__ = "audit"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    event: Mapped[str] = mapped_column(Text)
+    previous_hash: Mapped[str] = mapped_column(unique=True)
+    hash: Mapped[str]
+
+
+class AuditHead(Base):
+    """Where the audit trail ends; one row, which whoever adds to the trail locks, and which a cut end contradicts."""
+
+    __tablename__ = "audit_head"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    events: Mapped[int]
+    hash: Mapped[str]
+
+
+class Pulse(Base):
+    """A process of the node and its last sign of life."""
+
+    __tablename__ = "pulse"
+    process: Mapped[str] = mapped_column(primary_key=True)
+    role: Mapped[str]
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+
+
+class Alert(Base):
+    """Something that somebody should look at. told_at and end_told_at: when its beginning and end were last told."""
+
+    __tablename__ = "alert"
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    since: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    told_at: Mapped[datetime | None]
+    end_told_at: Mapped[datetime | None]
+
+
+class Notice(Base):
+    """A message about alerts on its way through one channel; it goes when it has been taken."""
+
+    __tablename__ = "notice"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    channel: Mapped[str]
+    body: Mapped[str] = mapped_column(Text)
+    made_at: Mapped[datetime]
+    next_at: Mapped[datetime]
+    attempts: Mapped[int] = mapped_column(default=0)

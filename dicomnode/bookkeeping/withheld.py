@@ -21,6 +21,14 @@ NOT_COMPUTED = ("failed", "the maps could not be computed; the administrator of 
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """Reason codes that are worth a page. of_series: of a refusal by the headers; of_jobs: of one by the images."""
+
+    of_series: frozenset[str]
+    of_jobs: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """The series of a study that came nearest to maps, and why it got none."""
 
@@ -31,12 +39,10 @@ class Refusal:
     reason: str
 
 
-def without_maps(
-    books: Books, codes: Collection[str], quiet_since: datetime, now: datetime, most: int = 8
-) -> list[Refusal]:
+def without_maps(books: Books, codes: Told, quiet_since: datetime, now: datetime, most: int = 8) -> list[Refusal]:
     """Studies refused with one of these codes, quiet since then, whose refusal has not been told by a page yet."""
-    refused = select(Series.study).where(_refused(codes), Series.last_received_at > now - RECENT)
-    ended = select(Job.study).where(_fruitless(codes), Job.created_at > now - RECENT)
+    refused = select(Series.study).where(_refused(codes.of_series), Series.last_received_at > now - RECENT)
+    ended = select(Job.study).where(_fruitless(codes.of_jobs), Job.created_at > now - RECENT)
     busy = (Series.state == SeriesState.RECEIVING) | (Series.last_received_at > quiet_since)
     told = (Job.route == NO_MAPS) & or_(Job.reason_code.is_(None), Job.reason_code != SUPERSEDED)
     waits = select(Study.study_instance_uid).where(
@@ -50,7 +56,7 @@ def without_maps(
         return [refusal for refusal in found if refusal]
 
 
-def refusal_of(books: Books, study_instance_uid: str, codes: Collection[str]) -> Refusal | None:
+def refusal_of(books: Books, study_instance_uid: str, codes: Told) -> Refusal | None:
     """Why the study has no maps; None where it has some, or where they may yet come."""
     with reading(books) as session:
         return _nearest(session, study_instance_uid, codes) if not has_maps(books, study_instance_uid) else None
@@ -72,15 +78,15 @@ def withdraw(books: Books, job_id: str, why: str, now: datetime) -> None:
             note(session, "job", job_id, now, None, f"{count} files WITHDRAWN at {destination}", why)
 
 
-def _nearest(session: Session, study_instance_uid: str, codes: Collection[str]) -> Refusal | None:
+def _nearest(session: Session, study_instance_uid: str, codes: Told) -> Refusal | None:
     """A job that came to nothing was nearer than a refused series; of several series, the one with most instances."""
-    mine = select(Job).where(Job.study == study_instance_uid, _fruitless(codes)).order_by(Job.created_at.desc())
+    mine = select(Job).where(Job.study == study_instance_uid, _fruitless(codes.of_jobs)).order_by(Job.created_at.desc())
     if job := session.scalar(mine.limit(1)):
         inputs = select(Instance).join(JobInput, JobInput.instance == Instance.id).where(JobInput.job == job.id)
         code, reason = (job.reason_code, job.reason) if job.state is State.REJECTED else NOT_COMPUTED
     else:
         size = select(func.count()).where(Instance.series == Series.series_instance_uid).scalar_subquery()
-        refused = select(Series).where(Series.study == study_instance_uid, _refused(codes))
+        refused = select(Series).where(Series.study == study_instance_uid, _refused(codes.of_series))
         series = session.scalar(refused.order_by(size.desc(), Series.series_instance_uid).limit(1))
         if series is None:
             return None

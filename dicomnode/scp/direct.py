@@ -5,6 +5,7 @@ a millisecond's poll and some hundred objects for each instance; none of that is
 """
 
 import logging
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -69,8 +70,15 @@ class Arriving:
 class Reader:
     """Reads the PDUs of one association, on pynetdicom's DUL thread and in the place of its own reader."""
 
-    def __init__(self, assoc: Association, store: Store, peer_of: Callable[[Association], Peer]) -> None:
+    def __init__(
+        self,
+        assoc: Association,
+        store: Store,
+        peer_of: Callable[[Association], Peer],
+        on_tls_failed: Callable[[Association, str], None] = lambda _, __: None,
+    ) -> None:
         self._assoc, self._dul = assoc, assoc.dul
+        self._on_tls_failed = on_tls_failed
         self._store, self._peer_of = store, peer_of
         self._buffer = memoryview(bytearray(MAXIMUM_PDU))
         self._command = bytearray()
@@ -117,6 +125,8 @@ class Reader:
             log.warning("an association from %s breaks off: %s", self._assoc.requestor.address, error)
         self.drop()
         self._dul.event_queue.put(event)
+        if isinstance(error, ssl.SSLError):
+            self._on_tls_failed(self._assoc, error.reason or "the handshake failed")
 
     def _read_pdu(self) -> None:
         head = self._buffer[: wire.PDU_HEAD.size]

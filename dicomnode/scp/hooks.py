@@ -166,6 +166,22 @@ class EndingMachine(StateMachine):  # type: ignore[misc]
             evt.trigger(self.dul.assoc, evt.EVT_CONN_CLOSE, {"address": self.dul.assoc.requestor.address_info.as_tuple})
 
 
+def afterwards(thread: Any, then: Callable[[], None]) -> None:
+    """Let a thread that has not been started do one thing more at its end, whatever ends it.
+
+    pynetdicom tells nobody of an association that ends with an exception of ours, or before its request was looked at.
+    """
+    run = thread.run
+
+    def run_to_the_end() -> None:
+        try:
+            run()
+        finally:
+            then()
+
+    thread.run = run_to_the_end
+
+
 def install(assoc: Association, reader: Reader) -> None:
     """Let `reader` read the PDUs of an association that has not been started."""
     dul, bell = assoc.dul, Bell()
@@ -180,8 +196,11 @@ def install(assoc: Association, reader: Reader) -> None:
     dul._run_loop_delay = 0  # it waits for the socket instead
     dul._read_pdu_data = reader.read
 
-    def on_closed(_: evt.Event) -> None:
+    def close() -> None:
         reader.drop()
         bell.close()
+        if assoc.requestor.primitive is None:  # its other thread would wait half a minute for a request
+            dul.to_user_queue.put(None)
 
-    assoc.bind(evt.EVT_CONN_CLOSE, on_closed)
+    assoc.bind(evt.EVT_CONN_CLOSE, lambda _: close())
+    afterwards(dul, close)

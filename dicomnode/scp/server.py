@@ -9,6 +9,8 @@ from typing import Any
 from pynetdicom.association import Association
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
+from dicomnode.scp.door import Door
+
 IDLE = "Sta1"  # PS3.8 Table 9-1: no association
 GRACE = 2.0  # seconds to tell all peers that we abort
 BACKLOG = 128  # connections that may wait to be accepted
@@ -42,14 +44,24 @@ class Contexts(list[Any]):
 class Server(ThreadedAssociationServer):  # type: ignore[misc]
     """pynetdicom's server over a socket that listens already.
 
-    install: called with each association before it starts.
+    install: called with each association before it starts. turned: called in every turn of the accepting loop.
+    door: may refuse a connection before anything is read of it; on_refused: called then, with the address and why.
     """
 
     def __init__(
-        self, *arguments: Any, listening: socket.socket, install: Callable[[Association], None], **others: Any
+        self,
+        *arguments: Any,
+        listening: socket.socket,
+        install: Callable[[Association], None],
+        turned: Callable[[], None],
+        door: Door,
+        on_refused: Callable[[str, str], None],
+        **others: Any,
     ) -> None:
         self._listening = listening
         self.install = install
+        self._turned = turned
+        self.door, self._on_refused = door, on_refused
         super().__init__(*arguments, request_handler=Handler, **others)
         self.contexts: list[Any] = Contexts(self.contexts)
 
@@ -70,6 +82,18 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         if self.ssl_context:
             connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
+
+    def service_actions(self) -> None:
+        """The accepting loop has turned; it does so twice a second where nobody connects."""
+        super().service_actions()
+        self._turned()
+
+    def verify_request(self, request: object, client_address: Any) -> bool:
+        """False closes the connection at once."""
+        why = self.door.refuses(*client_address[:2])
+        if why:
+            self._on_refused(client_address[0], why)
+        return not why
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A connection that failed while it was set up is not our failure."""
@@ -98,5 +122,6 @@ class Handler(RequestHandler):  # type: ignore[misc]
 
     def _create_association(self) -> Association:
         assoc = super()._create_association()
+        self.server.door.became(*self.client_address[:2], assoc)
         self.server.install(assoc)
         return assoc

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from dicomnode import logs
 from dicomnode.bookkeeping import BooksAway, CommitInDoubt, Peer
 from dicomnode.intake import Intake
 from dicomnode.room import NoRoom, Room
@@ -53,14 +54,15 @@ class TooLarge(OSError):
 
 def status_of(error: Exception, peer: Peer) -> int:
     """The status for what kept us from keeping an instance; the log gets the details."""
-    match error:
-        case NoRoom():
-            return OUT_OF_RESOURCES  # Room has said so once; a line for each instance would fill what is left
-        case Refused():
-            log.warning("refused an instance from %s: %s", peer.calling_ae_title, error.code)
-            return CANNOT_UNDERSTAND
-        case OSError() | BooksAway() | CommitInDoubt():
-            log.error("could not keep an instance from %s", peer.calling_ae_title, exc_info=error)
-            return OUT_OF_RESOURCES
-    log.error("failed over an instance from %s", peer.calling_ae_title, exc_info=error)
-    return PROCESSING_FAILURE
+    with logs.about(association=peer.association):
+        match error:
+            case NoRoom():
+                return OUT_OF_RESOURCES  # Room has said so once; a line for each instance would fill what is left
+            case Refused():
+                log.warning("refused an instance from %s: %s", peer.calling_ae_title, error.code)
+                return CANNOT_UNDERSTAND
+            case OSError() | BooksAway() | CommitInDoubt():
+                log.error("could not keep an instance from %s", peer.calling_ae_title, exc_info=error)
+                return OUT_OF_RESOURCES
+        log.error("failed over an instance from %s", peer.calling_ae_title, exc_info=error)
+        return PROCESSING_FAILURE

@@ -1,8 +1,10 @@
 """Asking a destination whether it keeps what it took: storage commitment (PS3.4 Annex J), else C-FIND (Annex C)."""
 
 import queue
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +24,7 @@ from dicomnode.sender.peers import NothingAccepted, Unreachable, associate, word
 SUCCESS, PENDING = 0x0000, 0xFF00  # PS3.4 C.4.1.1.4; 0xFF01 is pending too
 REQUEST_COMMITMENT = 1  # Action Type ID, PS3.4 J.3.2.1
 COMMITTED, SOME_FAILED = 1, 2  # Event Type IDs, PS3.4 J.3.3.1
+ENDING = 5.0  # seconds that a report which is being answered may hold up the release
 NO_SUCH_EVENT, INVALID_ARGUMENT = 0x0113, 0x0115  # PS3.7 Annex C
 
 
@@ -92,6 +95,7 @@ class Inquiry:
     finds: bool = False
     _assoc: Association | None = None
     _reports: "queue.SimpleQueue[Report]" = field(default_factory=queue.SimpleQueue)
+    _serving: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> Self:
         classes = [StorageCommitmentPushModel, StudyRootQueryRetrieveInformationModelFind]
@@ -100,6 +104,7 @@ class Inquiry:
             self._assoc = associate(self.destination, self.calling_ae_title, classes, handlers)
         except NothingAccepted:
             return self
+        self._assoc._serve_request = partial(self._serve, self._assoc._serve_request)
         offered = {cx.abstract_syntax for cx in self._assoc.accepted_contexts}
         self.commits, self.finds = (sop_class in offered for sop_class in classes)
         return self
@@ -107,8 +112,26 @@ class Inquiry:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._assoc and self._assoc.is_established:
-            self._assoc.abort() if error else self._assoc.release()
+        if self._assoc is None:
+            return
+        ready = not error and self._serving.acquire(timeout=ENDING)  # what is being answered is answered first
+        try:
+            if self._assoc.is_established:
+                self._assoc.release() if ready else self._assoc.abort()
+        finally:
+            if ready:
+                self._serving.release()
+
+    def _serve(self, serve: Callable[[Any, int], None], message: Any, context_id: int) -> None:
+        """Answer what the destination asks, a report as a rule: pynetdicom does that in a thread of its own.
+
+        That thread says of the association's other thread that it runs. Where it does not, whoever waits for it to
+        pause, to query or to release, would wait for ever (docs/upstream/pynetdicom-event-reports.md).
+        """
+        with self._serving:
+            serve(message, context_id)
+            if self._assoc:
+                self._assoc._is_paused = True
 
     def commit(self, transaction_uid: str, instances: Sequence[tuple[str, str]]) -> int:
         """Ask for storage commitment of (SOP class, SOP instance) pairs; the status of the N-ACTION response."""

@@ -1,7 +1,6 @@
 """DICOMweb: finished files by STOW-RS (PS3.18 10.5), streamed as they lie on disk; QIDO-RS confirms them (10.6)."""
 
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from uuid import uuid4
 
 from pydicom.errors import InvalidDicomError
 
+from dicomnode import notify
 from dicomnode.config import Destination
 from dicomnode.sender import part10
 from dicomnode.sender.association import Status
@@ -25,7 +25,7 @@ REFERENCED, FAILED, FAILURE_REASON, WARNING_REASON = "00081199", "00081198", "00
 ANSWERED = frozenset({200, 202, 409})  # PS3.18 Table 10.5.3-1: all, some or none stored, each with its reason
 PROCESSING_FAILURE = 0x0110
 LASTING = {
-    401: "it wants to know who we are; set the environment variable {secret}",
+    401: "it wants to know who we are; set the environment variable or credential {secret}",
     403: "it does not let us store; grant it there",
     404: "there is nothing at this address; mend stow_url in [[destination]]",
     405: "this address takes no instances; mend stow_url in [[destination]]",
@@ -176,8 +176,8 @@ def _ask(
     url = urlsplit(destination.stow_url)
     kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
     connection = kind(url.hostname or "", url.port, timeout=CONNECT)
-    if secret := os.environ.get(_secret(destination)):
-        headers = {**headers, "Authorization": secret}
+    if authorization := notify.secret(_secret(destination)):
+        headers = {**headers, "Authorization": authorization}
     try:
         connection.connect()
         connection.sock.settimeout(reply)
@@ -202,5 +202,5 @@ def _refusal(destination: Destination, status: int) -> Unreachable:
 
 
 def _secret(destination: Destination) -> str:
-    """The environment variable whose value is sent as the Authorization header."""
+    """Name of the environment variable or credential whose value is sent as the Authorization header."""
     return "DICOMNODE_AUTHORIZATION_" + re.sub("[^A-Z0-9]", "_", destination.name.upper())

@@ -11,7 +11,7 @@ from starlette.types import Message as ASGIMessage
 
 from dicomnode import __version__
 from dicomnode.bookkeeping import BooksAway
-from dicomnode.web import actions, health, login, people, qido, stow, views, wado
+from dicomnode.web import actions, health, login, metrics, people, pilo, qido, stow, views, wado
 from dicomnode.web.gate import NotLoggedIn
 from dicomnode.web.render import page
 from dicomnode.web.site import DICOMWEB, Site
@@ -39,7 +39,7 @@ def make(site: Site) -> FastAPI:
     """The application of one node. No description of it is served, and no other site's page may read it (no CORS)."""
     app = FastAPI(title="perfusion node", version=__version__, openapi_url=None, redirect_slashes=False)
     app.state.site = site
-    for module in (stow, qido, wado, health, login, views, actions, people):
+    for module in (stow, qido, wado, health, metrics, login, views, actions, people, pilo):
         app.include_router(module.router)
     app.add_middleware(Guard, secret=site.settings.web.is_secret)
     app.add_exception_handler(NotLoggedIn, _to_login)

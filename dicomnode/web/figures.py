@@ -1,13 +1,11 @@
 """The figures on top of the administrator's page, gathered once for each answer."""
 
-import ssl
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from dicomnode import bookkeeping, tls
+from dicomnode import bookkeeping, certificates
 from dicomnode.bookkeeping import Absence, Chosen, Job, Line
-from dicomnode.config import ConfigError, Tls
 from dicomnode.jobs import Lane, State
 from dicomnode.web.site import Site
 
@@ -80,14 +78,9 @@ def _destinations(site: Site) -> list[Reached]:
 
 def _certificates(site: Site, now: datetime) -> list[tuple[str, str]]:
     """Section and until when its certificate is good; what is wrong with it where it is not."""
-    web = Tls(site.settings.web.tls.certificate, site.settings.web.tls.key)
-    found = []
-    for section, given in (("listen", site.settings.listen.tls), ("web", web)):
-        if not given.certificate:
-            continue
-        try:
-            ends = tls.ends_at(given, section)
-            found.append((section, f"good until {ends:%Y-%m-%d}, {(ends - now).days} days"))
-        except (ConfigError, ssl.SSLError) as error:
-            found.append((section, f"MEND: {error}"))
-    return found
+    return [
+        (each.section, f"good until {each.ends:%Y-%m-%d}, {int(each.days(now))} days")
+        if each.ends
+        else (each.section, f"MEND: {each.wrong}")
+        for each in certificates.configured(site.settings)
+    ]

@@ -19,7 +19,7 @@ from dicomnode.bookkeeping import Books, Visitor
 from dicomnode.roles import MAY, Right, is_name
 from dicomnode.web.site import Site, site_of
 
-COOKIE = "dicomnode"
+COOKIE, LINK_COOKIE = "dicomnode", "dicomnode-link"
 REFRESH = "x-refresh"  # header of a page that only looks whether something has changed
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="perfusion node", charset="UTF-8"'}
 REMEMBERED = timedelta(minutes=1)  # programs send the password with each request; verifying takes 50 ms of a core
@@ -123,6 +123,22 @@ def may_see(right: Right) -> Callable[..., Visitor]:
         return who
 
     return check
+
+
+def may_open(
+    request: Request,
+    job: str,
+    who: Annotated[Visitor | None, Depends(visitor)],
+    site: Annotated[Site, Depends(site_of)],
+) -> Visitor:
+    """A dependency for the page of one job: a session that may read, or a link to this job that still counts."""
+    if who is None and (secret := request.cookies.get(LINK_COOKIE)):
+        who = bookkeeping.visitor(site.books, passwords.digest(secret), site.clock())
+    if who is None or who.kind not in (bookkeeping.SESSION, bookkeeping.LINK):
+        raise NotLoggedIn
+    if Right.READ not in MAY[who.role] or (who.kind == bookkeeping.LINK and who.job != job):
+        raise HTTPException(403, "this opens the page of another job, or none at all")
+    return who
 
 
 def may_do(right: Right) -> Callable[..., Any]:

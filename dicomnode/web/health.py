@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 
 from dicomnode import bookkeeping
+from dicomnode.pulse import lacking
 from dicomnode.room import NoRoom
 from dicomnode.web.site import Site, site_of
 
@@ -19,13 +20,19 @@ async def live() -> JSONResponse:
 
 
 @router.get("/ready")
-def ready(site: Annotated[Site, Depends(site_of)]) -> JSONResponse:
-    """Books and disk can take instances; 503 where they cannot."""
+def ready(site: Annotated[Site, Depends(site_of)], whole: bool = False) -> JSONResponse:
+    """Books and disk can take instances; 503 where they cannot.
+
+    whole: 503 too where no listener, sweep or worker has given a sign of life a moment ago. Without it they are only
+    told: what is received meanwhile is safe, and a proxy must not turn it away.
+    """
     try:
-        bookkeeping.absences(site.books)
+        roles = [role for role, n in bookkeeping.alive(site.books, site.clock()).items() if n]
         site.store.room.check()
     except bookkeeping.BooksAway:
         return JSONResponse({"ready": False, "why": "the books do not answer"}, 503)
     except NoRoom:
         return JSONResponse({"ready": False, "why": "the disk is too full"}, 503)
-    return JSONResponse({"ready": True})
+    lacks = lacking(roles)
+    is_ready = not (whole and lacks)
+    return JSONResponse({"ready": is_ready, "lacks": lacks}, 200 if is_ready else 503)

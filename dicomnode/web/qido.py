@@ -13,7 +13,8 @@ from dicomnode.bookkeeping import Held, HeldStudy, Visitor, Wanted
 from dicomnode.roles import MAY, Right
 from dicomnode.web.accept import choose
 from dicomnode.web.dicom_json import MEDIA, elements, some_elements
-from dicomnode.web.gate import may
+from dicomnode.web.gate import address_of, may
+from dicomnode.web.seen import note_read, note_search
 from dicomnode.web.site import DICOMWEB, Site, site_of
 
 router = APIRouter(prefix=DICOMWEB)
@@ -21,6 +22,7 @@ router = APIRouter(prefix=DICOMWEB)
 # kind of result -> Modality that its file says
 MODALITY = {
     "sc": "OT",
+    "pilo": "OT",
     "pm": "OT",
     "ct": "CT",
     "seg": "SEG",
@@ -68,8 +70,19 @@ Keys = dict[str, list[str]]
 T = TypeVar("T")
 Count = Annotated[int, Query(ge=1, le=10**6)]
 Offset = Annotated[int, Query(ge=0, le=LARGEST_OFFSET)]
-Reader = Annotated[Visitor, Depends(may(Right.READ))]
 Here = Annotated[Site, Depends(site_of)]
+
+
+def reader(request: Request, site: Here, who: Annotated[Visitor, Depends(may(Right.READ))]) -> Visitor:
+    """Who may read; and the audit trail says that they do."""
+    if study := request.path_params.get("study", ""):
+        note_read(site, who, address_of(request), study)
+    else:
+        note_search(site, who, address_of(request), MATCHED.intersection(request.query_params.keys()))
+    return who
+
+
+Reader = Annotated[Visitor, Depends(reader)]
 
 
 @router.get("/studies", summary="Search for studies")

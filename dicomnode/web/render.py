@@ -12,7 +12,14 @@ from dicomnode import __version__
 from dicomnode.bookkeeping import Visitor
 from dicomnode.roles import MAY, Right
 
-STATIC = {"style.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+STATIC = {
+    "style.css": "text/css",
+    "pilo.css": "text/css",
+    "page.js": "text/javascript",
+    "pilo.js": "text/javascript",
+    "blend.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 

@@ -1,20 +1,21 @@
 """`dicomnode web`: the service over HTTP or HTTPS until it is told to stop."""
 
+import socket
 import ssl
 from datetime import UTC, datetime
 
 import uvicorn
 
-from dicomnode import bookkeeping
+from dicomnode import bookkeeping, notify
 from dicomnode.bookkeeping import Books
 from dicomnode.config import Settings, Tls
+from dicomnode.forecast import Forecast
 from dicomnode.intake import Intake
 from dicomnode.room import Room
 from dicomnode.scp.store import Store
 from dicomnode.spool import Spool
 from dicomnode.tls import server_context
 from dicomnode.web.app import make
-from dicomnode.web.forecast import Forecast
 from dicomnode.web.site import Site
 from dicomnode.web.stow import MARK
 
@@ -36,11 +37,29 @@ def context(settings: Settings) -> ssl.SSLContext | None:
     return server_context(Tls(tls.certificate, tls.key), "web") if tls.certificate else None
 
 
-def server(settings: Settings, books: Books) -> uvicorn.Server:
+class Server(uvicorn.Server):
+    """Tells the service manager that it serves, and for as long as its loop turns."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._pulse = notify.Pulse()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Uvicorn calls this ten times a second once it serves."""
+        self._pulse.beat()
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """No more connections."""
+        notify.tell(notify.STOPPING)
+        await super().shutdown(sockets)
+
+
+def server(settings: Settings, books: Books) -> Server:
     """The service, not yet started. Its own access log names routes and not addresses, so uvicorn's is off."""
     bookkeeping.release_all(books, datetime.now(UTC), MARK)
     secure = context(settings)
-    return uvicorn.Server(
+    return Server(
         uvicorn.Config(
             make(site(settings, books)),
             host=settings.web.host,

@@ -8,10 +8,10 @@ from fastapi import Request
 
 from dicomnode.bookkeeping import Books
 from dicomnode.config import Settings
+from dicomnode.forecast import Forecast
 from dicomnode.intake import Intake
 from dicomnode.scp.store import Store
 from dicomnode.spool import Spool
-from dicomnode.web.forecast import Forecast
 
 DICOMWEB = "/dicom-web"  # where its addresses begin (design contract 16)
 

@@ -139,7 +139,7 @@ def _peer(request: Request, who: Visitor, site: Site) -> Peer:
     source = site.settings.source_of(who.name, address)
     if source is None:
         why = f"{who.name} at {address} is not a [[source]] in node.toml; add it there if it may send"
-        bookkeeping.note_refusal(site.books, "association", address, "unlisted-source", why, now)
+        bookkeeping.note_rejection(site.books, who.name, address, "unlisted-source", why, now)
         raise HTTPException(403, why)
     return Peer(f"{ULID.from_datetime(now)}{MARK}", source.ae_title, address, now, source.lane)
 

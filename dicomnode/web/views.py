@@ -14,8 +14,9 @@ from dicomnode.bookkeeping import Chosen, Visitor
 from dicomnode.jobs import OPERATOR_ONLY, Lane, State
 from dicomnode.roles import Right
 from dicomnode.web.figures import WAITING, gather
-from dicomnode.web.gate import form_of, may_do, may_see
+from dicomnode.web.gate import address_of, form_of, may_do, may_see
 from dicomnode.web.render import page
+from dicomnode.web.seen import note_read, note_search
 from dicomnode.web.site import Site, site_of
 
 router = APIRouter()
@@ -109,11 +110,14 @@ def study(request: Request, who: Reader, site: Here, id: str) -> HTMLResponse:
     uid = bookkeeping.study_with_id(site.books, id)
     if uid is None:
         raise HTTPException(404, "there is no such study")
+    note_read(site, who, address_of(request), uid)
     story = bookkeeping.story(site.books, uid)
     lines = [(_depth(line), line.strip()) for line in explain.lines_of(site.books, story, site.clock())]
     destinations = [destination.name for destination in site.settings.destination]
     ended = [job for job in story.jobs if job.state in OPERATOR_ONLY]
-    return page(request, "study.html", who, id=id, story=story, lines=lines, destinations=destinations, ended=ended)
+    loops = [job for job in story.jobs if site.spool.pilo(job.id).exists()]
+    lists = {"lines": lines, "destinations": destinations, "ended": ended, "loops": loops}
+    return page(request, "study.html", who, 200, id=id, story=story, **lists)
 
 
 def _depth(line: str) -> int:
@@ -124,6 +128,7 @@ def _depth(line: str) -> int:
 async def find(request: Request, site: Here, who: Annotated[Visitor, Depends(may_do(Right.READ))]) -> Response:
     """By accession number, UID or job id; a form, since addresses are kept by browsers and proxies."""
     key = (await form_of(request)).get("key", "").strip()[:128]
+    await run_in_threadpool(note_search, site, who, address_of(request), frozenset({"key"}))
     found = await run_in_threadpool(_ids, site, key)
     if len(found) == 1:
         return RedirectResponse(f"/study/{found[0][0]}", 303)

@@ -6,11 +6,21 @@ from itertools import groupby
 
 from pydicom import Dataset
 
-from dicomnode.writer import derived_ct, mosaic, note, parametric_map, pdf, report, secondary_capture, segmentation
+from dicomnode.writer import (
+    derived_ct,
+    mosaic,
+    note,
+    parametric_map,
+    pdf,
+    pilo,
+    report,
+    secondary_capture,
+    segmentation,
+)
 from dicomnode.writer.study import Replaced, Study, result_uid
 from inference.maps import PerfusionMap
 
-__all__ = ["ALWAYS", "OBJECTS", "Kind", "Rendered", "Replaced", "Study", "plan", "result_uid", "write"]
+__all__ = ["ALWAYS", "OBJECTS", "Kind", "Rendered", "Replaced", "Study", "explore", "plan", "result_uid", "write"]
 
 ALWAYS = ("sc", "pm")  # made for every job, so that a destination may ask for them later
 
@@ -96,3 +106,12 @@ def write(
         indices = [index for *_, index in items]
         for index, ds in zip(indices, OBJECTS[kind].write(study, name, indices), strict=True):
             yield Rendered(kind, name, index, ds)
+
+
+def explore(study: Study, percent: int, wanted: Wanted = lambda kind, name, index: True) -> Iterator[Rendered]:
+    """Captures of maps made at another perfusion information ratio, in percent: pictures without unit, nothing else."""
+    for each in study.maps:
+        name = pilo.name_of(each.kind, percent)
+        indices = [index for index in range(len(study.source)) if wanted(pilo.KIND, name, index)]
+        for index, ds in zip(indices, pilo.write(study, each, indices, percent), strict=True):
+            yield Rendered(pilo.KIND, name, index, ds)
