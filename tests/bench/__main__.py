@@ -5,7 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from tests.bench import ingest, last_slice, pages, send, stow
+from tests.bench import ingest, last_slice, pages, retention, send, stow
 
 MEASUREMENTS = {
     "ingest": ingest.run,
@@ -13,6 +13,7 @@ MEASUREMENTS = {
     "last-slice": last_slice.run,
     "stow": stow.run,
     "pages": pages.run,
+    "retention": retention.run,
 }
 
 

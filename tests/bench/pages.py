@@ -85,14 +85,14 @@ def node(folder: Path, url: str) -> Path:
     return path
 
 
-def fill(settings: config.Settings) -> None:
+def fill(settings: config.Settings, instances: int = INSTANCES, jobs: int = JOBS) -> None:
     """All rows, the newest study a second old, a study every four minutes."""
     from pydicom import Dataset
 
     from tests.dicomnode.writer import studies
 
     engine = create_engine(settings.books_url)
-    now, per_job = datetime.now(UTC), INSTANCES // JOBS
+    now, per_job = datetime.now(UTC), instances // jobs
     results = settings.node.data_dir / "results"
     some: Dataset = studies.one(studies.small())
     (results / "one").mkdir(parents=True, exist_ok=True)
@@ -107,9 +107,9 @@ def fill(settings: config.Settings) -> None:
             "released_at": now,
         }
         connection.execute(insert(Base.metadata.tables["association"]), [association])
-        for n in range(JOBS):
-            at = now - timedelta(minutes=4) * (JOBS - n)
-            study(rows, n, at, per_job, results)
+        for n in range(jobs):
+            at = now - timedelta(minutes=4) * (jobs - n)
+            study(rows, n, at, per_job, results, newest=n >= jobs - 50)
             if n % 500 == 499:
                 write(connection, rows)
         write(connection, rows)
@@ -126,11 +126,13 @@ def write(connection, rows: dict[str, list[dict[str, object]]]) -> None:
             rows[table.name].clear()
 
 
-def study(rows: dict[str, list[dict[str, object]]], n: int, at: datetime, instances: int, results: Path) -> None:
+def study(
+    rows: dict[str, list[dict[str, object]]], n: int, at: datetime, instances: int, results: Path, *, newest: bool
+) -> None:
     """One study of one series and one job, with its results, deliveries and history."""
     uid, series = f"2.25.{n}1", f"2.25.{n}2"
     job, study_id = (str(ULID.from_datetime(at)) for _ in "12")
-    state = STATES[n * 7919 % 1000] if n < JOBS - 50 else State.QUEUED if n % 2 else State.DONE
+    state = STATES[n * 7919 % 1000] if not newest else State.QUEUED if n % 2 else State.DONE
     seconds = 8 + n % 40
     rows["study"].append(
         {
@@ -242,6 +244,7 @@ def measure(address: str, tokens: dict[Role, str], cookie: str, settings: config
     viewer, operator = ({"Authorization": f"Bearer {tokens[role]}"} for role in (Role.VIEWER, Role.OPERATOR))
     browser = {"Cookie": f"dicomnode={cookie}"}
     asked: list[tuple[str, str, str, dict[str, str], dict[str, str] | None]] = [
+        ("metrics, kept for 5 s", "GET", f"{address}/metrics", viewer, None),
         ("page: waiting", "GET", f"{address}/", browser, None),
         ("page: failed", "GET", f"{address}/?show=failed", browser, None),
         (

@@ -114,6 +114,7 @@ SPOILT = (
         "contrast in the vessels, no tag", _spoilt(spoiled.with_contrast), "contrast", "vessels as dense as contrast"
     ),
     refuse("cropped", _spoilt(lambda v: spoiled.cropped(v, 0.35)), "partial-brain", "field of view"),
+    refuse("cropped by a quarter", _spoilt(lambda v: spoiled.cropped(v, 0.25)), "partial-brain", "field of view"),
     refuse("values 100 HU too high", _spoilt(lambda v: spoiled.rescaled(v, intercept=100.0)), "no-rescale", "rescale"),
     refuse("intercept forgotten", _spoilt(lambda v: spoiled.rescaled(v, intercept=1024.0)), "no-rescale", "rescale"),
 )

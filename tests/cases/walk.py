@@ -32,10 +32,15 @@ COMPUTED: dict[tuple[str, str], object] = {}  # many rows show the same head
 class Copier:
     """In place of the engine: the map is the CT slice itself."""
 
-    manifest = replace(weights.read(weights.shipped()), kinds=("Tmax",), smoothing={})
+    manifest = replace(weights.read(weights.shipped()), kinds=("Tmax",), smoothing={}, familiar="")
 
-    def run(self, planes: np.ndarray, ratio: float = 0.5) -> np.ndarray:
+    mix = np.array([[1, 0, 0, 0, 0]], np.float32)
+
+    def perfusion(self, planes: np.ndarray) -> np.ndarray:
         return planes[:, 1:2]
+
+    def blend(self, perfusion: np.ndarray, planes: np.ndarray) -> np.ndarray:
+        return perfusion
 
 
 @dataclass

@@ -157,6 +157,6 @@ def table(audits: Sequence[Audit]) -> Iterator[str]:
 def places(audits: Sequence[Audit]) -> list[tuple[str, str]]:
     """(role, place) of everything that can die, and of what died."""
     role_of = {prefix: role for role, prefixes in ROLES.items() for prefix in prefixes} | {"recover": "receiver"}
-    points = [(role_of[name.split(".")[0]], name) for name in POINTS]
+    points = [(role_of[role], name) for name in POINTS if (role := name.split(".")[0]) in role_of]
     whole = sorted({(kill.role, kill.where) for audit in audits for kill in audit.kills if kill.role == "whole"})
     return points + whole

@@ -103,7 +103,7 @@ class Matrix:
         if role == "whole":
             known = [name for name, (service, _) in WHOLE.items() if service in self.stage.services]
             places = [lambda name=name: self._kill_whole(name) for name in known]
-        else:
+        else:  # nothing of a node that has just begun is old enough to be purged; its own tests kill there
             names = [name for name in POINTS if name.split(".")[0] in ROLES[role]]
             places = [lambda name=name: self._kill_at(role, name) for name in names]
         if role == "receiver":

@@ -171,7 +171,7 @@ class Scanner:
         while transaction in self.asked and assoc.is_established and time.monotonic() < deadline:
             time.sleep(0.02)
         if assoc.is_established:
-            assoc.release()
+            assoc.abort()  # a release would stop this scanner for ever where it meets a report
         return bool(status.get("Status") == SUCCESS)
 
     def _on_report(self, event: evt.Event) -> tuple[int, None]:

@@ -34,6 +34,7 @@ def test_init_leaves_settings_and_books_that_work(folder: Path):
         (("explain", "1.2.3"), 1, "nothing is known of 1.2.3"),
         (("status", "--config", "absent.toml"), 2, "dicomnode init"),
         (("work", "--queues", "fast"), 2, "no queue is called 'fast'"),
+        (("work", "fast"), 2, "no worker is called 'fast'"),
         (("retry", "1.2.3"), 1, "nothing of 1.2.3 has failed"),
         (("dance",), 2, "No such command"),
     ],

@@ -1,5 +1,6 @@
 """dicomnode.confirmation and dicomnode.commitment: a file counts as delivered when the PACS says that it keeps it."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from dicomnode.bookkeeping import ACTOR, Books
 from dicomnode.config import Settings
 from dicomnode.demo import free_port
 from dicomnode.jobs import State
-from dicomnode.sender.inquiry import Report, report_of
+from dicomnode.sender.inquiry import Inquiry, Report, report_of
 from dicomnode.spool import Spool
 from tests.dicomnode.deliveries import finished_job, told
 from tests.pacs import Pacs
@@ -219,6 +220,57 @@ def test_a_destination_may_report_and_store_nothing(settings, books: Books, spoo
         stranger = AE("STRANGER")
         stranger.add_requested_context(Verification)
         assert stranger.associate("127.0.0.1", port).is_rejected
+
+
+class Gate(threading.Event):
+    """The checkpoint of an association's thread. Between closing it and passing it, a report is served to its end."""
+
+    def __init__(self, serve: threading.Event, served: threading.Event) -> None:
+        super().__init__()
+        self.set()
+        self._serve, self._served = serve, served
+
+    def clear(self) -> None:
+        super().clear()
+        time.sleep(0.1)  # so that the association's thread has come to rest here
+        self._serve.set()
+        self._served.wait(10)
+
+
+@pytest.mark.parametrize("last", ["find", "release"])
+def test_a_report_while_we_ask_or_go_makes_nobody_wait_for_ever(last: str, settings: Settings, monkeypatch):
+    """What pynetdicom says of its threads while it serves a report stopped a sender for good; see docs/upstream."""
+    pacs, serve, served = Pacs(commits="same", finds=True), threading.Event(), threading.Event()
+    on_report, answer = Inquiry._on_report, Inquiry._serve
+
+    def report_later(self: Inquiry, event: evt.Event) -> tuple[int, None]:
+        serve.wait(10)
+        return on_report(self, event)
+
+    def answer_and_tell(self: Inquiry, *given) -> None:
+        answer(self, *given)
+        served.set()
+
+    monkeypatch.setattr(Inquiry, "_on_report", report_later)
+    monkeypatch.setattr(Inquiry, "_serve", answer_and_tell)
+
+    def ask() -> None:
+        with Inquiry(pacs.destination(), "DICOMNODE") as inquiry:
+            assert inquiry.commit("1.2.3", [("1.2.840.10008.5.1.4.1.1.7", "1.2.3.4")]) == 0
+            time.sleep(0.3)  # the report has come, and waits
+            if last == "find":
+                inquiry._assoc._reactor_checkpoint = Gate(serve, served)
+                assert inquiry.find("1.2", "1.3") == set()
+            else:
+                threading.Timer(0.3, serve.set).start()  # the release waits for it
+
+    with pacs.running():
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(20)
+        assert not asking.is_alive()
+        assert served.is_set()
+        assert pacs.report_statuses == [0x0000]
 
 
 def unknown_report() -> Dataset:

@@ -131,6 +131,8 @@ def test_no_destination_wants_a_page(bench: Bench, head, now: datetime):
     [
         (Refused("partial-brain", "the top of the brain is cut off"), "partial-brain", "the top of the brain"),
         (ZeroDivisionError("of ours"), "failed", "could not be computed"),
+        (Refused("contrast", "vessels as dense as contrast"), "contrast", "vessels as dense"),
+        (Refused("not-head", "no brain is found in the series"), None, ""),
         (Refused("phantom", "this is a phantom"), None, ""),
     ],
 )

@@ -24,7 +24,7 @@ def test_the_example_in_the_repository_is_what_init_writes():
 def test_every_section_and_key_stands_in_the_example_and_is_the_default():
     raw = tomllib.loads(example())
     assert set(raw) == {f.name for f in fields(Settings)}
-    for section in ("node", "listen", "completeness", "processing", "books", "broker", "web"):
+    for section in ("node", "listen", "completeness", "processing", "books", "broker", "web", "retention", "alerts"):
         defaults = getattr(config.parse({}), section)
         written = getattr(config.parse(raw), section)
         assert set(raw[section]) == {f.name for f in fields(defaults)}

@@ -31,6 +31,7 @@ class Bench:
     def __init__(self, settings: Settings, books: Books, spool: Spool) -> None:
         self.processed: list[tuple[str, str]] = []
         self.delivered: list[str] = []
+        self.foretold: list[tuple[str, list[int], str]] = []
         self.books, self.spool = books, spool
         self.intake = Intake(books, spool)
         self.sweep = Sweep(
@@ -40,6 +41,10 @@ class Bench:
             weights.read(weights.shipped()),
             lambda job_id, lane: self.processed.append((job_id, lane)),
             self.delivered.append,
+        )
+        self.seer = replace(
+            self.sweep,
+            foretell=lambda key, instances, lane: self.foretold.append((key, list(instances), lane)),
         )
 
 
@@ -71,6 +76,53 @@ def test_a_whole_series_becomes_one_job_two_seconds_after_the_release(bench: Ben
     assert (job.state, job.route, job.revision, job.created_at) == (State.QUEUED, "ncct", 1, now + 2 * SECOND)
     assert len(bookkeeping.inputs(bench.books, job_id)) == 20
     assert states(bench.books, [head[0].SeriesInstanceUID]) == ["SELECTED"]
+
+
+def test_what_is_whole_is_computed_while_its_quiet_time_runs(bench: Bench, head, now: datetime):
+    arrive(bench.intake, head, now)
+    for late in (0.5, 1.0, 1.9):
+        bench.seer.once(now + late * SECOND)
+    ((key, instances, lane),) = bench.foretold
+    bench.seer.once(now + 2 * SECOND)
+    job_id = bookkeeping.job_of_key(bench.books, key)
+    assert sorted(instances) == [instance.id for instance in bookkeeping.inputs(bench.books, job_id)]
+    assert [instance.id for instance in bookkeeping.instances(bench.books, instances)] == sorted(instances)
+    assert (lane, bench.processed) == ("stroke", [])  # whoever computes it looks for the job
+    for late in (2.5, 3.0):
+        bench.seer.once(now + late * SECOND)
+    assert bench.processed == [(job_id, "stroke")]  # and where nobody does, somebody is woken, once
+
+
+def test_a_slice_that_comes_in_the_quiet_time_is_another_job(bench: Bench, head, now: datetime):
+    arrive(bench.intake, head[:-1], now)
+    bench.seer.once(now + SECOND)
+    arrive(bench.intake, head[-1:], now + 1.5 * SECOND, "A2")
+    for late in (1.6, 2.5, 3.5):
+        bench.seer.once(now + late * SECOND)
+    ((key, instances, _),) = bench.foretold  # once: slices that come one by one are not computed one by one
+    assert (len(instances), bookkeeping.job_of_key(bench.books, key)) == (19, None)
+    ((job_id, _),) = bench.processed
+    assert len(bookkeeping.inputs(bench.books, job_id)) == 20
+
+
+def test_nothing_is_computed_ahead_while_a_job_waits(bench: Bench, head, now: datetime):
+    arrive(bench.intake, head, now)
+    bench.seer.once(now + 2 * SECOND)
+    second = other_series(head, StudyInstanceUID="1.2.3.4.5")
+    arrive(bench.intake, second, now + 3 * SECOND, "A2")
+    bench.seer.once(now + 4 * SECOND)
+    assert bench.foretold == []
+
+
+def test_of_several_series_the_best_is_computed_ahead_and_what_is_refused_is_not(bench: Bench, head, now: datetime):
+    arrive(bench.intake, other_series(head, ConvolutionKernel="UNHEARD OF"), now, "A1")
+    arrive(bench.intake, head, now, "A2")
+    arrive(bench.intake, other_series(head, ".8", ImageType=["DERIVED", "SECONDARY", "MPR"]), now, "A3")
+    bench.seer.once(now + SECOND)
+    ((key, _, _),) = bench.foretold
+    bench.seer.once(now + 2.1 * SECOND)
+    job_id = bookkeeping.job_of_key(bench.books, key)
+    assert {i.series for i in bookkeeping.inputs(bench.books, job_id)} == {head[0].SeriesInstanceUID}
 
 
 def test_the_same_series_again_is_no_second_job(bench: Bench, head, now: datetime):

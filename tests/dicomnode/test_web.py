@@ -164,7 +164,7 @@ def test_without_qido_the_response_is_what_confirms_and_is_said_to_be(
 @pytest.mark.parametrize(
     ("status", "error", "words"),
     [
-        (401, NotAdmitted, "set the environment variable DICOMNODE_AUTHORIZATION_WEB"),
+        (401, NotAdmitted, "set the environment variable or credential DICOMNODE_AUTHORIZATION_WEB"),
         (404, NotAdmitted, "mend stow_url"),
         (503, Unreachable, "answers 503"),
     ],

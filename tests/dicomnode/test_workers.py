@@ -1,12 +1,13 @@
-"""Workers of one node on two hosts that mount its spool in two places: one dies, the other finishes its work."""
+"""Real workers: on two hosts that mount one spool in two places, over poison, and ahead of the job."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from dicomnode import bookkeeping
-from dicomnode.jobs import State
+from dicomnode import bookkeeping, tasks
+from dicomnode.jobs import Lane, State
+from tests.dicomnode.worker import HARD, SOFT, arrive, instances_of, made_ahead, open_job, present
 from tests.dicomnode.workplace import Site, eventually, node_toml, running
 from tests.tools import missing, program
 
@@ -51,3 +52,48 @@ def test_a_worker_on_another_host_finishes_what_a_dead_one_began(tmp_path: Path,
         for name, job_id in jobs.items():
             (result,) = bookkeeping.results(site.books, job_id)
             assert (data_dir / result.path).read_bytes() == contents[name]
+
+
+def test_what_was_computed_in_the_quiet_time_is_what_the_job_uses(tmp_path: Path, shape: tuple[str, str]):
+    with running(tmp_path / "node", shape) as site:
+        site.workers.start("process.routine")
+        now, made = present(), made_ahead(site.settings.node.data_dir)
+        arrive(site.books, "soon", Lane.ROUTINE, "ahead", now)
+        tasks.foretell("ksoon", instances_of(site.books, "soon"), Lane.ROUTINE)
+        eventually(made.exists, "the computation")
+        job_id = open_job(site.books, "soon", Lane.ROUTINE, "ahead", now)  # nobody is woken for it
+        site.ended(job_id)
+        assert (site.state(job_id), made.read_text()) == (State.SENDING, "of 1.3.soon")
+
+
+@pytest.mark.slow
+def test_poison_fails_alone(tmp_path: Path, shape: tuple[str, str], monkeypatch: pytest.MonkeyPatch):
+    """What kills its worker, hangs or never comes back to Python fails with a reason; other jobs go on meanwhile."""
+    sent = tasks.process._get_exec_options()  # a message tells the limits of who sends it
+    monkeypatch.setitem(sent, "soft_time_limit", SOFT)
+    monkeypatch.setitem(sent, "time_limit", HARD)
+    with running(tmp_path / "node", shape) as site:
+        for _ in range(2):
+            site.workers.start("process.routine")
+        poison = {deed: site.open(deed, deed) for deed in ("die", "hang", "stuck")}
+        for name in (names := [f"well{number}" for number in range(6)]):
+            (site.settings.node.data_dir / "in" / f"{name}.dcm").write_bytes(b"bytes")
+        well = [site.open(name, "copy") for name in names]
+        site.ended(*well, *poison.values())
+        assert {site.state(job_id) for job_id in well} == {State.SENDING}
+        assert {site.state(job_id) for job_id in poison.values()} == {State.FAILED}
+        reasons = {deed: bookkeeping.get_job(site.books, job_id).reason for deed, job_id in poison.items()}
+        assert "not computed within" in reasons["hang"]
+        assert all("attempt 3 of 3" in reasons[deed] for deed in ("die", "stuck"))
+
+
+@pytest.mark.parametrize("shape", ["servers"], indirect=True)
+def test_a_worker_that_takes_long_to_start_is_left_to_start(tmp_path: Path, shape: tuple[str, str]):
+    """Celery kills a process that is not up within four seconds, and the one after it, unless it is told otherwise."""
+    with running(tmp_path / "node", shape) as site:
+        site.workers.start("process.routine", command=["env", "SECONDS_TO_START=6"])
+        (site.settings.node.data_dir / "in" / "late.dcm").write_bytes(b"bytes")
+        job_id = site.open("late", "copy")
+        site.ended(job_id)
+        assert site.state(job_id) is State.SENDING
+        assert "SIGKILL" not in (site.path.parent / "workers.log").read_text()

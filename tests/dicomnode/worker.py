@@ -19,15 +19,19 @@ from types import ModuleType
 from dicomnode import bookkeeping, config, tasks
 from dicomnode.bookkeeping import Books, Order, Peer
 from dicomnode.jobs import Lane
+from dicomnode.up import end_with_parent
 from tests.dicomnode.test_bookkeeping import received, result
 
 LEASE, HEARTBEAT = timedelta(seconds=3), timedelta(seconds=0.5)
 SOFT, HARD = 3.0, 5.0  # seconds
 
 
-def compute(job: bookkeeping.Job, *_: object) -> int:
+def run(job: bookkeeping.Job, *given: object) -> int:
     """In place of pipeline.run."""
     deed, _, more = accession_number(job).partition(" ")
+    *_, ahead = given
+    if deed == "ahead":
+        made_ahead(tasks.desk().settings.node.data_dir).write_text(ahead() if ahead else "nothing")
     if deed == "copy":
         copy(job)
     if deed == "die":
@@ -41,6 +45,22 @@ def compute(job: bookkeeping.Job, *_: object) -> int:
         raise OSError(28, "No space left on device")
     time.sleep(float(more or 0))
     return 0
+
+
+def compute(instances: Sequence[bookkeeping.Instance], *_: object) -> str:
+    """In place of pipeline.compute."""
+    made_ahead(tasks.desk().settings.node.data_dir).write_text("begun")
+    return "of " + " ".join(instance.sop_instance_uid for instance in instances)
+
+
+def load(_: object) -> None:
+    """In place of pipeline.engine."""
+    time.sleep(float(os.environ.get("SECONDS_TO_START", "0")))
+
+
+def made_ahead(data_dir: Path) -> Path:
+    """Where a job tells what had been computed before it was one."""
+    return data_dir / "ahead.txt"
 
 
 def copy(job: bookkeeping.Job) -> None:
@@ -61,17 +81,27 @@ def accession_number(job: bookkeeping.Job) -> str:
 
 def open_job(books: Books, name: str, lane: Lane, deed: str, now: datetime) -> str:
     """A queued job of a study of its own; the deed is what its worker does."""
-    peer = Peer(f"A-{name}", "CT1", "127.0.0.1", now, lane)
-    uids = {"study_instance_uid": f"1.1.{name}", "series_instance_uid": f"1.2.{name}", "accession_number": deed}
-    instance = received(0, sop_instance_uid=f"1.3.{name}", path=f"in/{name}.dcm", **uids)
-    bookkeeping.note_instance(books, instance, peer, now)
-    (series,) = (s for s in bookkeeping.receiving(books) if s.series_instance_uid == f"1.2.{name}")
-    instances = tuple(i.id for i in series.instances)
+    peer = arrive(books, name, lane, deed, now)
+    instances = instances_of(books, name)
     order = Order(f"k{name}", f"1.1.{name}", f"1.2.{name}", "ncct", "torch", instances, "geometry", "whole")
     job_id = bookkeeping.open_job(books, order, now, now)
     assert job_id is not None
     bookkeeping.release(books, peer.association, now)  # not before: a sweep that runs would judge the series
     return job_id
+
+
+def instances_of(books: Books, name: str) -> tuple[int, ...]:
+    (series,) = (s for s in bookkeeping.receiving(books) if s.series_instance_uid == f"1.2.{name}")
+    return tuple(i.id for i in series.instances)
+
+
+def arrive(books: Books, name: str, lane: Lane, deed: str, now: datetime) -> Peer:
+    """An instance of a series of its own, over an association that stays open."""
+    peer = Peer(f"A-{name}", "CT1", "127.0.0.1", now, lane)
+    uids = {"study_instance_uid": f"1.1.{name}", "series_instance_uid": f"1.2.{name}", "accession_number": deed}
+    instance = received(0, sop_instance_uid=f"1.3.{name}", path=f"in/{name}.dcm", **uids)
+    bookkeeping.note_instance(books, instance, peer, now)
+    return peer
 
 
 @dataclass
@@ -85,7 +115,7 @@ class Workers:
         """One worker. command: what starts it in surroundings of its own."""
         whole = [*command, sys.executable, "-m", "tests.dicomnode.worker", str(path or self.path), ",".join(queues)]
         with (self.path.parent / "workers.log").open("ab") as log:
-            process = subprocess.Popen(whole, stdout=log, stderr=log, process_group=0)
+            process = subprocess.Popen(whole, stdout=log, stderr=log, process_group=0, preexec_fn=end_with_parent)
         self.running.append(process)
         return process
 
@@ -112,7 +142,7 @@ def main(path: str, queues: str) -> None:
     os.environ[config.ENVIRONMENT] = path
     bookkeeping.jobs.LEASE, bookkeeping.HEARTBEAT = LEASE, HEARTBEAT
     stand_in = ModuleType("dicomnode.pipeline")  # torch takes seconds to import, and computes nothing here
-    stand_in.run, stand_in.engine = compute, lambda settings: None
+    stand_in.run, stand_in.compute, stand_in.engine = run, compute, load
     sys.modules["dicomnode.pipeline"] = stand_in
     tasks.configure(config.load(Path(path)))
     tasks.process.soft_time_limit, tasks.process.time_limit = SOFT, HARD

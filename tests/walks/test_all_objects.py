@@ -151,6 +151,7 @@ def test_resend_brings_the_same_bytes(walk: Walk):
     walk.node.ends(walk.study, "DONE")
 
 
+@pytest.mark.slow
 def test_a_late_slice_makes_a_revision_that_takes_the_first_one_back(walk: Walk, tmp_path: Path):
     earlier = {result.sop_instance_uid for result in walk.results()}
     path = sorted(data(HEAD).glob("*.dcm"))[-1]

@@ -67,6 +67,7 @@ def test_the_lesion_of_the_demo_lies_on_the_patients_left(shown):
     assert left > truth["tmax_over_6_s_ml"] / 3
 
 
+@pytest.mark.slow
 def test_a_series_that_is_not_for_us_ends_the_demo_with_the_reason(tmp_path: Path):
     folder = tmp_path / "in"
     folder.mkdir()

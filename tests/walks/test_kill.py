@@ -5,12 +5,15 @@ import signal
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from dicomnode import data
 from dicomnode.jobs import State
 from tests.pacs import Pacs
 from tests.walks.node import Node, dicomnode, wait_for
 
 
+@pytest.mark.slow  # a minute of waiting for leases; test_workers.py kills one at every change
 def test_a_worker_killed_in_mid_inference_delivers_the_maps_once(tmp_path: Path):
     with Pacs(ae_title="PACS").running() as pacs:
         destination = f"PACS@127.0.0.1:{pacs.port}"

@@ -36,10 +36,18 @@ CASES = [
 class Copier:
     """In place of the engine: the map is the CT slice itself."""
 
-    manifest = replace(weights.read(weights.shipped()), kinds=("Tmax",), smoothing={})
+    kinds = ("Tmax",)
+    manifest = replace(
+        weights.read(weights.shipped()), kinds=kinds, ranges=weights.ranges(kinds), smoothing={}, familiar=""
+    )
 
-    def run(self, planes: np.ndarray, ratio: float = 0.5) -> np.ndarray:
+    mix = np.array([[1, 0, 0, 0, 0]], np.float32)
+
+    def perfusion(self, planes: np.ndarray) -> np.ndarray:
         return planes[:, 1:2]
+
+    def blend(self, perfusion: np.ndarray, planes: np.ndarray) -> np.ndarray:
+        return perfusion
 
 
 def walk(slices: list[Dataset], settings: Settings, books: Books, spool: Spool, now) -> list[bookkeeping.Result]:

@@ -26,6 +26,7 @@ from tests.dicomnode.arrivals import only_series, part10
 from tests.dicomnode.scp.conftest import limited
 from tests.dicomnode.scp.peers import (
     associate,
+    associate_request,
     data_set,
     dcmtk,
     eventually,
@@ -346,6 +347,38 @@ def test_a_broken_protocol_aborts_the_association_and_leaves_nothing(direct: Lis
         assert sender.receive()[0] == 7, "no A-ABORT came"
     assert eventually(lambda: not direct._peers)
     assert nothing_left(direct)
+
+
+def test_an_error_of_ours_in_the_middle_of_a_transfer_ends_the_association(
+    direct: Listener, head, encoded, monkeypatch
+):
+    """pynetdicom sends an A-ABORT then, and tells no handler of the end."""
+    with wire(direct) as sender:
+        sender.send(pdu(4, pdv(1, 3, store_command(head[0].SOPInstanceUID))), pdu(4, pdv(1, 0, encoded[:1500])))
+        assert eventually(lambda: list((direct.intake.spool.root / "tmp").iterdir()))
+        monkeypatch.setattr("dicomnode.scp.wire.fragments", lambda _: 1 // 0)
+        sender.send(pdu(4, pdv(1, 2, encoded[1500:])))
+        assert sender.receive()[0] == 7, "no A-ABORT came"
+    assert eventually(lambda: not direct._peers)
+    assert eventually(lambda: nothing_left(direct))
+    assert bookkeeping.receiving(direct.intake.books) == []
+
+
+def test_a_peer_that_is_gone_before_its_request_is_looked_at_leaves_nothing(direct: Listener, monkeypatch):
+    late = Listener._peer
+
+    def gone_meanwhile(listener: Listener, source: object, address: str) -> object:
+        assert eventually(lambda: not any(a.dul.is_alive() for a in listener._server.active_associations))
+        seen.set()
+        return late(listener, source, address)
+
+    seen = threading.Event()
+    monkeypatch.setattr(Listener, "_peer", gone_meanwhile)
+    with socket.create_connection(("127.0.0.1", direct.settings.listen.port)) as connection:
+        connection.sendall(associate_request((CTImageStorage,)))
+    assert seen.wait(20)
+    assert eventually(lambda: not direct._server.active_associations)
+    assert eventually(lambda: not direct._peers)
 
 
 def test_a_message_of_another_service_cannot_fill_the_memory(direct: Listener, monkeypatch):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode import config, doctor, tls
+from dicomnode import config, tls
 from dicomnode.config import ConfigError, Tls
+from dicomnode.doctor import network
 from tests.dicomnode.scp.peers import dcmtk
 from tests.dicomnode.scp.test_paths import kept
 from tests.tools import program
@@ -109,13 +110,13 @@ def test_the_end_of_the_certificate_is_known_and_told_in_time(hospital: Authorit
     now = datetime.now(UTC)
     files = Tls(*hospital.sign("node", days=60), client_ca=str(hospital.certificate))
     assert abs(tls.ends_at(files) - now - timedelta(days=60)) < timedelta(minutes=5)
-    early, late = doctor._tls(files, now), doctor._tls(files, now + timedelta(days=31))
+    early, late = network._tls(files, now), network._tls(files, now + timedelta(days=31))
     assert (early.remedy, bool(late.remedy)) == ("", True)
     assert "(59 days)" in early.found or "(60 days)" in early.found
 
 
 def test_a_certificate_that_senders_would_refuse_is_found_by_the_doctor(hospital: Authority):
-    finding = doctor._tls(Tls(*hospital.sign("sender", purpose="clientAuth")), datetime.now(UTC))
+    finding = network._tls(Tls(*hospital.sign("sender", purpose="clientAuth")), datetime.now(UTC))
     assert "senders refuse" in finding.found
     assert "purpose" in finding.found
     assert finding.remedy

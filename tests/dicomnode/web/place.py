@@ -156,5 +156,19 @@ def computed(place: Place, slices: list[Dataset], objects: tuple[str, ...] = ("s
     return job
 
 
+def looped(place: Place, slices: list[Dataset], manifest: weights.Manifest | None = None) -> Job:
+    """Receive a head and let the whole pipeline make its maps; its results are in SENDING."""
+    now, opened = datetime.now(UTC), list[str]()
+    arrive(Intake(place.books, place.spool), slices, now, f"A{uuid4().hex}")
+    of = manifest or weights.read(place.settings.weights_folder)
+    Sweep(place.settings, place.books, place.spool, of, lambda job, lane: opened.append(job), print).once(now)
+    (job_id,) = opened
+    job = bookkeeping.claim(place.books, job_id, bookkeeping.ACTOR, now)
+    assert job is not None
+    pipeline.run(job, place.settings, place.books, place.spool)
+    bookkeeping.advance(place.books, job_id, bookkeeping.ACTOR, State.SENDING, "files written", now)
+    return bookkeeping.get_job(place.books, job_id)
+
+
 def _read(ds: Dataset) -> Dataset:
     return dcmread(BytesIO(part10(ds)))

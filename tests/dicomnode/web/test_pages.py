@@ -10,10 +10,10 @@ import requests
 
 from dicomnode import bookkeeping, explain
 from dicomnode.bookkeeping import History, Job
+from dicomnode.forecast import Forecast
 from dicomnode.jobs import State
 from dicomnode.roles import Role
 from dicomnode.web.actions import ACTIONS
-from dicomnode.web.forecast import Forecast
 from tests.dicomnode.arrivals import part10
 from tests.dicomnode.web.place import NAMES, PASSWORD, Place, computed, head_ct, serving
 
