@@ -26,6 +26,8 @@ ROLES: tuple[tuple[str, ...], ...] = (
 )
 PATIENCE = 10.0  # seconds a service has to end by itself
 PAUSE = 1.0  # seconds before a service that ended is started again
+CALM = 10.0  # seconds that a service lives which was able to start
+LONGEST = 30.0  # seconds between two starts of a service that cannot
 PR_SET_PDEATHSIG = 1
 CREDENTIALS = struct.Struct("3i")  # process, user, group: unix(7), SCM_CREDENTIALS
 
@@ -56,28 +58,50 @@ class Ear:
 
 
 @dataclass(slots=True)
+class Service:
+    """A running service; falls: how often in a row it ended before it was up. again: when to start it again."""
+
+    process: subprocess.Popen[bytes]
+    started: float
+    falls: int = 0
+    again: float | None = None
+
+    def pause(self, now: float) -> float:
+        """It has ended: seconds until it is started again, twice as many each time that it cannot even start."""
+        self.falls = self.falls + 1 if now - self.started < CALM else 0
+        self.again = now + min(LONGEST, PAUSE * 2 ** (self.falls - 1) if self.falls else 0.0)
+        return self.again - now
+
+
+@dataclass(slots=True)
 class Tree:
     """The running services: those of ROLES, and more where the settings switch them on."""
 
     config_path: Path
     more: tuple[tuple[str, ...], ...] = ()
-    running: dict[tuple[str, ...], subprocess.Popen[bytes]] = field(default_factory=dict)
+    running: dict[tuple[str, ...], Service] = field(default_factory=dict)
     ear: Ear = field(default_factory=Ear)
 
     def run(self, stop: threading.Event) -> None:
         """Keep every role running until told to stop; our own sign of life is that all of them give theirs."""
         pulse, fresh = notify.Pulse(), notify.fresh()
         for role in (*ROLES, *self.more):
-            self.running[role] = self._start(role)
+            self.running[role] = Service(self._start(role), time.monotonic())
         while not stop.wait(PAUSE):
-            for role, process in list(self.running.items()):
-                if process.poll() is not None:
-                    log.error("%s ended with exit code %s; starting it again", " ".join(role), process.returncode)
-                    self.running[role] = self._start(role)
-            if all(self.ear.has_heard(process.pid, fresh) for process in self.running.values()):
+            for role, service in self.running.items():
+                if service.process.poll() is not None:
+                    self._restart(role, service, time.monotonic())
+            if all(self.ear.has_heard(service.process.pid, fresh) for service in self.running.values()):
                 pulse.beat()
         notify.tell(notify.STOPPING)
         self._end()
+
+    def _restart(self, role: tuple[str, ...], service: Service, now: float) -> None:
+        if service.again is None:
+            code, pause = service.process.returncode, service.pause(now)
+            log.error("%s ended with exit code %s; starting it again in %.0f s", " ".join(role), code, pause)
+        if service.again is not None and now >= service.again:
+            service.process, service.started, service.again = self._start(role), now, None
 
     def _start(self, role: tuple[str, ...]) -> subprocess.Popen[bytes]:
         report = {notify.SOCKET: self.ear.address, notify.WATCHDOG: str(int(2e6 * notify.fresh()))}
@@ -86,15 +110,15 @@ class Tree:
         return subprocess.Popen([sys.executable, "-m", "dicomnode", *role], env=environment, preexec_fn=end_with_parent)
 
     def _end(self) -> None:
-        for process in self.running.values():
-            process.terminate()
+        for service in self.running.values():
+            service.process.terminate()
         deadline = time.monotonic() + PATIENCE
-        for process in self.running.values():
+        for service in self.running.values():
             try:
-                process.wait(max(0.0, deadline - time.monotonic()))
+                service.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                service.process.kill()
+                service.process.wait()
 
 
 def end_with_parent() -> None:
