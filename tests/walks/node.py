@@ -19,6 +19,7 @@ from dicomnode.config import Settings
 from dicomnode.demo import free_port
 from dicomnode.jobs import State
 from tests.tools import program
+from tests.walks.discretion import assert_nobody_is_named
 
 PATIENCE = 120.0
 ENDED = {State.DONE, State.REJECTED, State.FAILED}
@@ -79,6 +80,7 @@ class Node:
         try:
             wait_for(self.listens, "the listener")
             yield process
+            assert_nobody_is_named(self.folder / "node.log", self.books)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)

@@ -9,6 +9,7 @@ from pydicom import dcmread
 from dicomnode import data
 from dicomnode.jobs import State
 from tests.pacs import Pacs
+from tests.walks.discretion import words_of_patients
 from tests.walks.node import Node, dicomnode
 
 
@@ -29,5 +30,6 @@ def test_a_study_walks_from_scanner_to_pacs(shape: tuple[str, str], tmp_path: Pa
     assert "confirmed by C-FIND" in said
     assert set(Counter(ds.SOPInstanceUID for ds in pacs.received).values()) == {1}
     assert len(pacs.received) == 5 * len(files) + 5
+    assert words_of_patients(node.books)  # whom no log may name; node.up() has looked
     assert not list((node.settings.node.data_dir / "broker").iterdir())
     assert not (node.settings.node.data_dir / "books.db-wal").exists()
