@@ -62,14 +62,18 @@ POINTS: dict[str, str] = {
     "deliver.closed": "the job has its last state, the message is not acknowledged",
 }
 _passed: dict[str, Iterator[int]] = {}
+_wanted: str | None = None
 
 
-def _count_anew() -> None:
+def arm() -> None:
+    """Read DICOMNODE_CRASH, once for each process, which has passings of its own: a receiver has no time for more."""
+    global _wanted
+    _wanted = os.environ.get(ENVIRONMENT)
     _passed.update({name: itertools.count(1) for name in POINTS})
 
 
-_count_anew()
-os.register_at_fork(after_in_child=_count_anew)  # each process has passings of its own
+arm()
+os.register_at_fork(after_in_child=arm)
 
 
 def crashpoint(name: str) -> None:
@@ -78,9 +82,8 @@ def crashpoint(name: str) -> None:
     DICOMNODE_CRASH: the name, or "name@7" for the seventh passing; or the path of a folder, where a file with the name
     of a point is an order to whoever passes that point next.
     """
-    passing = next(_passed[name])
-    wanted = os.environ.get(ENVIRONMENT)
-    if wanted and (wanted in (name, f"{name}@{passing}") or _ordered(wanted, name)):
+    passed = _passed[name]  # that a name is known is always seen to
+    if _wanted and (_wanted in (name, f"{name}@{next(passed)}") or _ordered(_wanted, name)):
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -47,9 +47,10 @@ class GroupCommit:
             self._waiting.append(mine)
         with self._turn:
             if not mine.done:
-                with self._door:
-                    group, self._waiting = self._waiting, []
-                self._commit(group)
+                with bookkeeping.turn(self.books):
+                    with self._door:
+                        group, self._waiting = self._waiting, []
+                    self._commit(group)
         if mine.error:
             raise mine.error
         return mine.known_as

@@ -13,6 +13,7 @@ from dicomnode.config import Settings
 from dicomnode.intake import Intake
 from dicomnode.room import Room
 from dicomnode.scp import Listener
+from dicomnode.scp.server import Shares
 from dicomnode.spool import Spool
 from dicomnode.tls import server_context
 from dicomnode.up import PATIENCE, PAUSE, end_with_parent, stop_on_signals
@@ -32,6 +33,7 @@ class Receivers:
     listening: socket.socket
     running: dict[int, BaseProcess] = field(default_factory=dict)
     signs: dict[int, Sign] = field(default_factory=dict)
+    shares: Shares = field(default_factory=Shares)
 
     def run(self, stop: threading.Event) -> None:
         """Keep every receiver running, and the reserve of room, until told to stop.
@@ -41,6 +43,7 @@ class Receivers:
         pulse, fresh = notify.Pulse(), notify.fresh()
         listen = self.settings.listen
         room = Room(self.settings.node.data_dir, int(listen.keep_free_gib * 2**30))
+        self.shares = Shares(listen.processes)
         for number in range(1, listen.processes + 1):
             self.running[number] = self._start(number)
         while not stop.wait(PAUSE):
@@ -57,7 +60,8 @@ class Receivers:
 
     def _start(self, number: int) -> BaseProcess:
         sign = self.signs.setdefault(number, Sign())
-        process = FORK.Process(target=_receive, args=(self.settings, self.listening, str(number), os.getpid(), sign))
+        about = (self.settings, self.listening, number, os.getpid(), sign, self.shares)
+        process = FORK.Process(target=_receive, args=about)
         process.start()
         return process
 
@@ -71,7 +75,9 @@ class Receivers:
                 process.join()
 
 
-def _receive(settings: Settings, listening: socket.socket, receiver: str, parent: int, sign: Sign) -> None:
+def _receive(
+    settings: Settings, listening: socket.socket, number: int, parent: int, sign: Sign, shares: Shares
+) -> None:
     """The life of one receiver."""
     stop = stop_on_signals()
     end_with_parent()
@@ -81,6 +87,7 @@ def _receive(settings: Settings, listening: socket.socket, receiver: str, parent
     tls = server_context(settings.listen.tls) if settings.listen.tls.certificate else None
     intake = Intake(books, Spool(settings.node.data_dir))
     pulse.keep(books, "listen", stop)
-    Listener(settings, intake, receiver=receiver, listening=listening, tls=tls, turned=sign.give).run(stop)
+    receiver, share = str(number), shares.of(number - 1)
+    Listener(settings, intake, receiver=receiver, listening=listening, tls=tls, share=share, turned=sign.give).run(stop)
     pulse.Pulse(books, "listen").end()
     bookkeeping.close(books)

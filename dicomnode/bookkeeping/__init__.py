@@ -146,7 +146,7 @@ from dicomnode.bookkeeping.renderings import (
     unrendered,
 )
 from dicomnode.bookkeeping.selftests import SelfTest, close_selftest, open_selftest, open_selftests, selftest_of
-from dicomnode.bookkeeping.store import ACTOR, Books, BooksAway, BooksOutdated, close, migrate, open_books
+from dicomnode.bookkeeping.store import ACTOR, Books, BooksAway, BooksOutdated, close, migrate, open_books, turn
 from dicomnode.bookkeeping.tables import Absence, Commitment, History, Instance, Job, Rendering, Result
 from dicomnode.bookkeeping.withheld import SUPERSEDED, Refusal, Told, has_maps, refusal_of, withdraw, without_maps
 
@@ -326,6 +326,7 @@ __all__ = [
     "taken",
     "to_send",
     "trail",
+    "turn",
     "unanswered",
     "unclaimed",
     "unrendered",

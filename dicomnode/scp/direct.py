@@ -80,7 +80,6 @@ class Reader:
         self._assoc, self._dul = assoc, assoc.dul
         self._on_tls_failed = on_tls_failed
         self._store, self._peer_of = store, peer_of
-        self._buffer = memoryview(bytearray(MAXIMUM_PDU))
         self._command = bytearray()
         self._context_id = 0
         self._arriving: Arriving | None = None
@@ -115,7 +114,7 @@ class Reader:
     def _read_away(self) -> None:
         """After an abort nothing counts any more, and what was malformed cannot be told into PDUs."""
         try:
-            if not self._dul.socket.socket.recv_into(self._buffer):
+            if not self._dul.socket.throw_away():
                 self._dul.event_queue.put(CONNECTION_CLOSED)
         except OSError:
             self._dul.event_queue.put(CONNECTION_CLOSED)
@@ -129,8 +128,7 @@ class Reader:
             self._on_tls_failed(self._assoc, error.reason or "the handshake failed")
 
     def _read_pdu(self) -> None:
-        head = self._buffer[: wire.PDU_HEAD.size]
-        self._dul.socket.fill(head)
+        head = self._dul.socket.take(wire.PDU_HEAD.size)
         kind, length = wire.PDU_HEAD.unpack(head)
         if kind not in wire.PDU_TYPES:
             raise Malformed(f"PDU type {kind:02X}H is unknown")
@@ -139,9 +137,7 @@ class Reader:
             return
         if length > MAXIMUM_PDU:
             raise Malformed(f"a P-DATA-TF PDU of {length} bytes; {MAXIMUM_PDU} were agreed")
-        content = self._buffer[:length]
-        self._dul.socket.fill(content)
-        for fragment in wire.fragments(content):
+        for fragment in wire.fragments(self._dul.socket.take(length)):
             if fragment.is_command:
                 self._take_command(fragment)
             else:
@@ -152,9 +148,9 @@ class Reader:
         self.drop()
         if length > MAXIMUM_OTHER_PDU:
             raise Malformed(f"a PDU of {length} bytes")
-        whole = bytearray(len(head) + length)
-        whole[: len(head)] = head
-        self._dul.socket.fill(memoryview(whole)[len(head) :])
+        whole = bytearray(head)
+        while len(whole) < wire.PDU_HEAD.size + length:
+            whole += self._dul.socket.take(min(MAXIMUM_PDU, wire.PDU_HEAD.size + length - len(whole)))
         try:
             pdu, event = self._dul._decode_pdu(whole)
         except Exception as error:  # an edge: pynetdicom's decoders raise whatever wild bytes make them

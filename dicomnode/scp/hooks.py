@@ -19,13 +19,13 @@ from pynetdicom.association import Association
 from pynetdicom.fsm import StateMachine
 from pynetdicom.transport import AssociationSocket
 
-from dicomnode.scp.direct import Reader
-from dicomnode.scp.wire import EndedHere
+from dicomnode.scp.direct import MAXIMUM_PDU, Reader
+from dicomnode.scp.wire import PDU_HEAD, EndedHere
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 0.25  # seconds after which a thread that waits looks at its timers all the same
-BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
+BUFFER = 2 * (MAXIMUM_PDU + PDU_HEAD.size)  # bytes: one PDU, and what has come of the next
 
 
 class Bell:
@@ -99,7 +99,7 @@ class Checkpoint(threading.Event):
 
 
 class WaitingSocket(AssociationSocket):  # type: ignore[misc]
-    """The socket of an association, waited for instead of polled; reads go into the caller's buffer."""
+    """The socket of an association, waited for instead of polled; what has come is taken at once, into one buffer."""
 
     def __init__(self, assoc: Association, client_socket: Any, bell: Bell) -> None:
         super().__init__(assoc, client_socket=client_socket)
@@ -107,6 +107,9 @@ class WaitingSocket(AssociationSocket):  # type: ignore[misc]
         self._poll = select.poll()
         self._poll.register(client_socket.fileno(), select.POLLIN)
         self._poll.register(bell.descriptor, select.POLLIN)
+        self._buffer, self._begin, self._end = memoryview(bytearray(BUFFER)), 0, 0
+        # With a time-out Python's recv_into() polls before it reads; the descriptor itself does not block.
+        self._reads_at_once = not isinstance(client_socket, ssl.SSLSocket) and client_socket.gettimeout() is not None
 
     @property
     def ready(self) -> bool:
@@ -114,22 +117,57 @@ class WaitingSocket(AssociationSocket):  # type: ignore[misc]
         if self.socket is None or not self._is_connected:
             time.sleep(0.001)  # the loop around us ends soon, and must not spin until then
             return False
-        return self._wait(0 if self.event_queue.qsize() else PATIENCE)
+        return self._end > self._begin or self._wait(0 if self.event_queue.qsize() else PATIENCE)
 
-    def fill(self, view: memoryview) -> None:
-        """Read until the view is full; OSError where the peer has gone, is silent too long, or we want to end."""
-        patience = self.assoc.network_timeout
-        while view:
-            silent_since = time.monotonic()
-            while not self._wait(PATIENCE):
-                if self.assoc.dul.to_provider_queue.qsize() or self.socket is None:
-                    raise EndedHere("ended here, in the middle of a PDU")
-                if patience is not None and time.monotonic() - silent_since > patience:
-                    raise TimeoutError(f"silent for {patience:.0f} s in the middle of a PDU")
-            count = self.socket.recv_into(view)
-            if not count:
-                raise ConnectionResetError("the peer closed the connection")
-            view = view[count:]
+    def take(self, count: int) -> memoryview:
+        """The next bytes, at most half a BUFFER of them: a view, valid until the next call.
+
+        Raises OSError where the peer has gone, is silent too long, or we want to end.
+        """
+        if self._begin == self._end:
+            self._begin = self._end = 0
+        elif self._begin + count > BUFFER:
+            left = self._end - self._begin
+            self._buffer[:left] = bytes(self._buffer[self._begin : self._end])
+            self._begin, self._end = 0, left
+        while self._end - self._begin < count:
+            self._end += self._receive(self._buffer[self._end :])
+        taken = self._buffer[self._begin : self._begin + count]
+        self._begin += count
+        return taken
+
+    def throw_away(self) -> bool:
+        """Forget what has come; False where the peer has closed the connection. Raises OSError."""
+        if self._end > self._begin:
+            self._begin = self._end = 0
+            return True
+        return bool(self.socket.recv_into(self._buffer))
+
+    def _receive(self, view: memoryview) -> int:
+        """Wait until something has come and read it: how many bytes, at least one."""
+        patience, silent_since = self.assoc.network_timeout, time.monotonic()
+        count = self._read(view) if self._reads_at_once else None
+        while count is None:
+            if self._wait(PATIENCE):
+                count = self._read(view)
+            elif self.assoc.dul.to_provider_queue.qsize() or self.socket is None:
+                raise EndedHere("ended here, in the middle of a PDU")
+            elif patience is not None and time.monotonic() - silent_since > patience:
+                raise TimeoutError(f"silent for {patience:.0f} s in the middle of a PDU")
+        if not count:
+            raise ConnectionResetError("the peer closed the connection")
+        return count
+
+    def _read(self, view: memoryview) -> int | None:
+        """Bytes read; None where none has come."""
+        if self.socket is None:
+            raise EndedHere("ended here, in the middle of a PDU")
+        if not self._reads_at_once:
+            return int(self.socket.recv_into(view))
+        try:
+            return os.readv(self.socket.fileno(), [view])
+        except BlockingIOError:
+            return None
 
     def _wait(self, seconds: float) -> bool:
         sock = self.socket

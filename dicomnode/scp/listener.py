@@ -27,7 +27,7 @@ from dicomnode.scp import stock
 from dicomnode.scp.direct import MAXIMUM_PDU, Reader
 from dicomnode.scp.door import Door
 from dicomnode.scp.hooks import afterwards, install
-from dicomnode.scp.server import Server, listening_socket
+from dicomnode.scp.server import Server, Share, Shares, listening_socket
 from dicomnode.scp.store import Store
 from dicomnode.selftest import permit
 
@@ -51,7 +51,7 @@ class Listener:
 
     receiver: which of several receivers on one port this is; empty where there is but one.
     listening: their common socket; without it the listener makes its own.
-    turned: called in every turn of the accepting loop.
+    share: its part of the associations on that socket. turned: called in every turn of the accepting loop.
     """
 
     settings: Settings
@@ -60,6 +60,7 @@ class Listener:
     receiver: str = ""
     listening: socket.socket | None = None
     tls: ssl.SSLContext | None = None
+    share: Share = field(default_factory=lambda: Shares().of(0))
     turned: Callable[[], None] = lambda: None
     _peers: dict[int, Peer] = field(default_factory=dict)
     _server: Server | None = None
@@ -81,6 +82,7 @@ class Listener:
             listening=listening,
             install=lambda assoc: self._install(assoc, store),
             turned=self.turned,
+            share=self.share,
             door=Door(self.settings.listen, self.settings.is_known),
             on_refused=self.on_refused,
         )

@@ -1,8 +1,11 @@
 """The listening end: one socket that several receiver processes may share."""
 
+import mmap
 import socket
+import struct
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from socketserver import BaseServer
 from typing import Any
 
@@ -10,10 +13,13 @@ from pynetdicom.association import Association
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from dicomnode.scp.door import Door
+from dicomnode.scp.hooks import afterwards
 
 IDLE = "Sta1"  # PS3.8 Table 9-1: no association
 GRACE = 2.0  # seconds to tell all peers that we abort
 BACKLOG = 128  # connections that may wait to be accepted
+COURTESY = 0.005  # seconds in which a receiver with fewer associations takes a connection, if it lives
+COUNT = struct.Struct("q")
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -41,10 +47,40 @@ class Contexts(list[Any]):
         return Contexts(self)
 
 
+class Shares:
+    """How many associations each of several receivers on one socket has open, in memory that they share."""
+
+    def __init__(self, receivers: int = 1) -> None:
+        self._counts = [mmap.mmap(-1, mmap.PAGESIZE) for _ in range(receivers)]
+
+    def of(self, receiver: int) -> "Share":
+        """The share of a receiver that starts, and so has none."""
+        return Share(self._counts, receiver)
+
+
+class Share:
+    """The associations of one receiver beside those of the others."""
+
+    def __init__(self, counts: Sequence[mmap.mmap], receiver: int) -> None:
+        self._counts, self._mine = counts, counts[receiver]
+        self._lock = threading.Lock()
+        COUNT.pack_into(self._mine, 0, 0)
+
+    def add(self, associations: int) -> None:
+        """So many more, or fewer."""
+        with self._lock:
+            COUNT.pack_into(self._mine, 0, COUNT.unpack_from(self._mine)[0] + associations)
+
+    def is_larger(self) -> bool:
+        """True where another receiver has less to do."""
+        return COUNT.unpack_from(self._mine) > min(COUNT.unpack_from(count) for count in self._counts)
+
+
 class Server(ThreadedAssociationServer):  # type: ignore[misc]
     """pynetdicom's server over a socket that listens already.
 
     install: called with each association before it starts. turned: called in every turn of the accepting loop.
+    share: of the associations on this socket; who has more lets the others accept first.
     door: may refuse a connection before anything is read of it; on_refused: called then, with the address and why.
     """
 
@@ -54,13 +90,14 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         listening: socket.socket,
         install: Callable[[Association], None],
         turned: Callable[[], None],
+        share: Share,
         door: Door,
         on_refused: Callable[[str, str], None],
         **others: Any,
     ) -> None:
         self._listening = listening
         self.install = install
-        self._turned = turned
+        self._turned, self.share = turned, share
         self.door, self._on_refused = door, on_refused
         super().__init__(*arguments, request_handler=Handler, **others)
         self.contexts: list[Any] = Contexts(self.contexts)
@@ -76,6 +113,8 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection; a TLS handshake comes with the first read, in the association's own thread."""
+        if self.share.is_larger():
+            time.sleep(COURTESY)
         connection, address = self.socket.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(self.ae.network_timeout)
@@ -123,5 +162,8 @@ class Handler(RequestHandler):  # type: ignore[misc]
     def _create_association(self) -> Association:
         assoc = super()._create_association()
         self.server.door.became(*self.client_address[:2], assoc)
+        share = self.server.share
+        share.add(1)
+        afterwards(assoc, lambda: share.add(-1))
         self.server.install(assoc)
         return assoc

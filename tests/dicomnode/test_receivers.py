@@ -175,7 +175,10 @@ def test_a_crash_point_is_nothing_unless_it_is_named(monkeypatch):
     for name in crashpoints.POINTS:
         crashpoint(name)
     monkeypatch.setenv(crashpoints.ENVIRONMENT, "another")
+    crashpoints.arm()
     for name in crashpoints.POINTS:
         crashpoint(name)
+    monkeypatch.undo()
+    crashpoints.arm()
     with pytest.raises(KeyError):
         crashpoint("unlisted")
