@@ -9,6 +9,8 @@ from dicomnode import bookkeeping
 from dicomnode.bookkeeping import Books, Peer, Received
 from dicomnode.spool import Spool
 
+REMEMBERED = 10_000  # associations and series, about 150 bytes each
+
 
 @dataclass(slots=True)
 class Entry:
@@ -32,6 +34,7 @@ class GroupCommit:
 
     books: Books
     spool: Spool
+    _met: set[str] = field(default_factory=set)
     _waiting: list[Entry] = field(default_factory=list)
     _door: threading.Lock = field(default_factory=threading.Lock)
     _turn: threading.Lock = field(default_factory=threading.Lock)
@@ -58,8 +61,9 @@ class GroupCommit:
     def _commit(self, group: Sequence[Entry]) -> None:
         try:
             self.spool.settle_in()
-            known = bookkeeping.note_instances(self.books, [(e.received, e.peer, e.now) for e in group])
+            known = bookkeeping.note_instances(self.books, [(e.received, e.peer, e.now) for e in group], self._met)
         except bookkeeping.BooksAway as error:
+            self._met.clear()  # they may be others when they come back, from a backup
             if len(group) > 1:
                 for entry in group:  # one that the books cannot take must not cost the others theirs
                     self._commit([entry])
@@ -68,6 +72,9 @@ class GroupCommit:
         except Exception as error:  # an edge: whatever it is, it belongs to those who wait and not to who commits
             _fail(group, error)
         else:
+            if len(self._met) > REMEMBERED:
+                self._met.clear()
+            self._met.update(*(bookkeeping.surroundings(e.received, e.peer) for e in group))
             for entry, path in zip(group, known, strict=True):
                 entry.known_as, entry.done = path, True
 

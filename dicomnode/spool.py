@@ -29,11 +29,12 @@ class Part:
     """
 
     def __init__(self, root: Path, meta: bytes = b"") -> None:
-        self._root = root
-        self._path = root / "tmp" / f"{RECEIVING}{ULID()}.part"
+        self._root = str(root)
+        self._path = f"{root}/tmp/{RECEIVING}{ULID()}.part"
         self._digest = sha256()
         self.bytes = 0
-        self._file = self._path.open("x+b", buffering=0)
+        self._placed = False  # it lies under tmp/ no more
+        self._file = open(self._path, "x+b", buffering=0)  # noqa: PTH123, SIM115, a pathlib.Path costs as much again
         try:
             crashpoint("receive.begun")
             self._append(meta)
@@ -68,18 +69,20 @@ class Part:
     def quarantine(self) -> str:
         """Set the bytes aside, durably and once; the relative path."""
         relative = f"quarantine/{self.sha256[:32]}.bin"
-        if (self._root / relative).exists():
+        if Path(self._root, relative).exists():
             self.drop()
             return relative
         self._place(relative)
-        sync_folder(self._root / "quarantine")
+        sync_folder(Path(self._root, "quarantine"))
         return relative
 
     def drop(self) -> None:
         """Forget the bytes, unless they have been kept."""
         self._file.close()
-        with suppress(FileNotFoundError):
-            self._path.unlink()
+        if not self._placed:
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)  # noqa: PTH108
+            self._placed = True
 
     def __enter__(self) -> "Part":
         return self
@@ -99,7 +102,8 @@ class Part:
         crashpoint("receive.written")
         os.fsync(self._file.fileno())
         crashpoint("receive.synced")
-        self._path.replace(self._root / relative)
+        os.replace(self._path, f"{self._root}/{relative}")  # noqa: PTH105
+        self._placed = True
         crashpoint("receive.renamed")
         self._file.close()
         return relative

@@ -48,6 +48,7 @@ from dicomnode.bookkeeping.arrivals import (
     release_all,
     reopen,
     selected_series,
+    surroundings,
 )
 from dicomnode.bookkeeping.audits import Chain, record, running, trail, verify
 from dicomnode.bookkeeping.clock import database_clock, set_back, set_forward
@@ -319,6 +320,7 @@ __all__ = [
     "stroke_waits",
     "study_of",
     "study_with_id",
+    "surroundings",
     "take",
     "take_notice",
     "take_renderings",

@@ -1,6 +1,6 @@
 """The books' receiving side: instances, their series, and the associations that brought them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -81,17 +81,21 @@ def note_instance(books: Books, received: Received, peer: Peer, now: datetime) -
     return note_instances(books, [(received, peer, now)]) == [None]
 
 
-def note_instances(books: Books, arrivals: Sequence[tuple[Received, Peer, datetime]]) -> list[str | None]:
+def note_instances(
+    books: Books, arrivals: Sequence[tuple[Received, Peer, datetime]], met: Set[str] = frozenset()
+) -> list[str | None]:
     """Record instances in one transaction; for each None, or the path under which exactly its bytes are known already.
 
-    Raises BooksAway where nothing has been recorded, CommitInDoubt where nobody can tell.
+    met: what the caller knows to stand in the books of surroundings(). Raises BooksAway where nothing has been
+    recorded, CommitInDoubt where nobody can tell.
     """
     order = sorted(range(len(arrivals)), key=lambda n: _order(arrivals[n][0]))
     known: list[str | None] = [None] * len(arrivals)
     committing = False
     try:
         with writing_rows(books) as connection:
-            _note_surroundings(connection, [arrivals[n] for n in order])
+            if strange := [arrivals[n] for n in order if not surroundings(*arrivals[n][:2]) <= met]:
+                _note_surroundings(connection, strange)
             for n in order:
                 known[n] = _note_instance(connection, *arrivals[n])
             crashpoint("receive.noted")
@@ -101,6 +105,11 @@ def note_instances(books: Books, arrivals: Sequence[tuple[Received, Peer, dateti
             raise CommitInDoubt(str(error.orig)) from error
         raise
     return known
+
+
+def surroundings(received: Received, peer: Peer) -> frozenset[str]:
+    """The rows that an instance belongs to, which outlive it: they are never deleted."""
+    return frozenset((peer.association, f"{received.study_instance_uid} {received.series_instance_uid}"))
 
 
 def _order(received: Received) -> tuple[str, str]:

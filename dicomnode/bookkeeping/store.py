@@ -165,9 +165,9 @@ def note(
 
 
 def _engine(url: str) -> Engine:
-    patience = PATIENCE if make_url(url).get_backend_name() == "postgresql" else {}
-    # hide_parameters: errors reach the log, patients must not.
-    engine = create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=patience)
+    server = make_url(url).get_backend_name() == "postgresql"
+    # hide_parameters: errors reach the log, patients must not. A file does not go away between two statements.
+    engine = create_engine(url, pool_pre_ping=server, hide_parameters=True, connect_args=PATIENCE if server else {})
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     return engine

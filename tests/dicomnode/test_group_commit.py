@@ -1,14 +1,16 @@
 """dicomnode.group_commit: those who come together share a commit, and nobody pays for another's trouble."""
 
 import threading
+import time
 from datetime import datetime
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 from sqlalchemy.exc import OperationalError
 
 from dicomnode import bookkeeping
 from dicomnode.bookkeeping import Books, BooksAway, CommitInDoubt
+from dicomnode.bookkeeping.tables import Base
 from dicomnode.group_commit import GroupCommit
 from dicomnode.intake import Intake
 from dicomnode.spool import Spool
@@ -53,13 +55,13 @@ def hold(monkeypatch):
     held, begun, sizes = threading.Event(), threading.Event(), []
     note_instances = bookkeeping.note_instances
 
-    def slowly(books, arrivals):
+    def slowly(books, arrivals, met):
         sizes.append(len(arrivals))
         begun.set()
         assert held.wait(10)
         if any(r.patient_id == "poison" for r, _, _ in arrivals):
             raise OperationalError("INSERT", {}, Exception("no"))
-        return note_instances(books, arrivals)
+        return note_instances(books, arrivals, met)
 
     monkeypatch.setattr(bookkeeping, "note_instances", slowly)
     return held, begun, sizes
@@ -88,6 +90,57 @@ def test_one_that_the_books_refuse_costs_the_others_nothing(
     assert outcome == dict.fromkeys([0, 1, 2, 4])
     assert sizes == [1, 4, 1, 1, 1, 1]
     assert len(bookkeeping.receiving(books)[0].instances) == 4
+
+
+def test_what_stands_in_the_books_is_not_said_again(commits: GroupCommit, books: Books, now: datetime):
+    said: list[str] = []
+    event.listen(books.kw["bind"], "before_cursor_execute", lambda *about: said.append(about[2].split()[0]))
+    first, second = (_said_by(commits, said, n, now) for n in range(2))
+    assert second.count("INSERT") == 1 < first.count("INSERT")
+    assert "SELECT" not in second
+
+
+def _said_by(commits: GroupCommit, said: list[str], n: int, now: datetime) -> list[str]:
+    said.clear()
+    assert commits.record(received(n), peer(now, "A1"), now) is None
+    return said[:]
+
+
+def test_books_that_come_back_from_a_backup_are_told_everything_again(
+    commits: GroupCommit, books: Books, now: datetime
+):
+    assert commits.record(received(1), peer(now, "A1"), now) is None
+    with bookkeeping.store.writing(books) as session:
+        for table in reversed(Base.metadata.sorted_tables):
+            session.execute(table.delete())
+    with pytest.raises(BooksAway):  # the sender is told 0xA700 and sends it again
+        commits.record(received(2), peer(now, "A1"), now)
+    assert commits.record(received(2), peer(now, "A1"), now) is None
+    assert len(bookkeeping.receiving(books)[0].instances) == 1
+
+
+def test_one_turn_ends_before_the_next_begins_and_a_turn_that_never_ends_is_not_waited_for(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+):
+    order: list[str] = []
+
+    def other() -> None:
+        with bookkeeping.turn(books):
+            order.append("other")
+
+    with bookkeeping.turn(books):
+        thread = threading.Thread(target=other)
+        thread.start()
+        if on_sqlite := books.kw["bind"].dialect.name == "sqlite":
+            time.sleep(0.1)
+        else:
+            thread.join()  # a server lets both write at once
+        order.append("mine")
+    thread.join()
+    assert order == (["mine", "other"] if on_sqlite else ["other", "mine"])
+    monkeypatch.setattr(bookkeeping.store, "COURTESY", 0.05)
+    with bookkeeping.turn(books), bookkeeping.turn(books):
+        pass
 
 
 def test_the_same_bytes_twice_in_one_commit_are_kept_once(books: Books, now: datetime):
