@@ -1,13 +1,11 @@
 """A PACS, a web server and a browser on a loopback of their own, and a study to look at."""
 
 import fcntl
-import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from playwright.sync_api import BrowserContext, sync_playwright
 from pydicom import dcmread
 
@@ -82,15 +80,3 @@ def browser(alone: None) -> Iterator[BrowserContext]:
         context.set_default_timeout(PATIENCE)
         yield context
         chromium.close()
-
-
-@pytest.fixture(scope="session")
-def keep() -> Callable[[bytes, str], None]:
-    """Keeps a screenshot as a picture of the documents, where PERFUSION_PICTURES names a folder."""
-
-    def keep(screenshot: bytes, name: str) -> None:
-        if folder := os.environ.get("PERFUSION_PICTURES"):
-            with Image.open(io.BytesIO(screenshot)) as picture:
-                picture.convert("RGB").save(Path(folder) / f"{name}.jpg", quality=80, optimize=True)
-
-    return keep

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import BrowserContext
 from pydicom import dcmread
 
+from tests.documents import keep
 from tests.viewers.objects import CEILING, Shown
 from tests.viewers.ohif import Ohif
 from tests.viewers.pictures import ALIKE, brightness, colour, in_colours, in_ohif, pane, recognise, warmth
@@ -51,7 +52,7 @@ def truth(shown: Shown) -> np.ndarray:
     return np.array([shown.tmax[shown.slices[uid], row, column] for uid, row, column in probes(shown)])
 
 
-def test_captures_and_derived_ct_and_segments(ohif: Ohif, shown: Shown, keep):
+def test_captures_and_derived_ct_and_segments(ohif: Ohif, shown: Shown):
     stacks = (
         ("sc-Tmax", warmth, in_colours(shown.tmax), "ohif-capture"),
         ("ct-Tmax", brightness, shown.tmax, "ohif-ct"),
@@ -63,7 +64,7 @@ def test_captures_and_derived_ct_and_segments(ohif: Ohif, shown: Shown, keep):
             found, way, alike = recognise(measure(seen(ohif, shown)), expected)
             assert (found, way) == (index, "as it is"), (name, alike)
             assert alike > ALIKE
-        keep(ohif.page.screenshot(), name)
+        keep(ohif.page, name)
 
     labels = ohif.show_segments(shown.series["seg-Tmax"])
     assert labels == [f"SYNTHETIC estimate Tmax {band} s" for band in ("4-6", "6-8", "8-10", "> 10")]
@@ -73,11 +74,11 @@ def test_captures_and_derived_ct_and_segments(ohif: Ohif, shown: Shown, keep):
         found, way, alike = recognise(colour(seen(ohif, shown)), late)
         assert (found, way) == (index, "as it is"), alike
         assert alike > ALIKE
-    keep(ohif.page.screenshot(), "ohif-segmentation")
+    keep(ohif.page, "ohif-segmentation")
     assert ohif.errors == []
 
 
-def test_the_parametric_map(ohif: Ohif, shown: Shown, keep):
+def test_the_parametric_map(ohif: Ohif, shown: Shown):
     ohif.show_map(shown.series["pm-Tmax"])
     slices, rows, columns = shown.tmax.shape
     assert ohif.map_state() == {"dimensions": [columns, rows, slices], "type": "Float32Array", "colours": [0, 99]}
@@ -88,11 +89,11 @@ def test_the_parametric_map(ohif: Ohif, shown: Shown, keep):
         found, way, alike = recognise(warmth(seen(ohif, shown)), in_ohif(shown.tmax))
         assert (found, way) == (index, "as it is"), alike
         assert alike > ALIKE
-    keep(ohif.page.screenshot(), "ohif-parametric-map")
+    keep(ohif.page, "ohif-parametric-map")
     assert ohif.errors == []
 
 
-def test_control_as_highdicom_orders_frames_every_slice_is_drawn_on_its_opposite(ohif: Ohif, shown: Shown, keep):
+def test_control_as_highdicom_orders_frames_every_slice_is_drawn_on_its_opposite(ohif: Ohif, shown: Shown):
     ohif.show_map("CONTROL as highdicom orders it")
     held = np.array(ohif.values(probes(shown))) / 100 * CEILING
     assert np.abs(held - truth(shown)).max() > 6  # seconds
@@ -100,10 +101,10 @@ def test_control_as_highdicom_orders_frames_every_slice_is_drawn_on_its_opposite
         ohif.go_to_slice(shown.ct(index))
         found, way, _ = recognise(warmth(seen(ohif, shown)), in_ohif(shown.tmax))
         assert (found, way) == (len(shown.tmax) - 1 - index, "as it is")
-    keep(ohif.page.screenshot(), "ohif-control-order")
+    keep(ohif.page, "ohif-control-order")
 
 
-def test_control_in_seconds_lesion_and_health_have_one_colour(ohif: Ohif, shown: Shown, keep):
+def test_control_in_seconds_lesion_and_health_have_one_colour(ohif: Ohif, shown: Shown):
     ohif.show_map("CONTROL in seconds")
     held = np.array(ohif.values(probes(shown)))
     assert np.abs(held - 100 * truth(shown)).max() < 0.1
@@ -111,13 +112,13 @@ def test_control_in_seconds_lesion_and_health_have_one_colour(ohif: Ohif, shown:
     ohif.go_to_slice(shown.ct(index))
     warm, tmax = warmth(seen(ohif, shown)), shown.tmax[index]
     assert abs(np.median(warm[tmax > 8]) - np.median(warm[(tmax > 1.2) & (tmax < 4)])) < 25
-    keep(ohif.page.screenshot(), "ohif-control-seconds")
+    keep(ohif.page, "ohif-control-seconds")
 
 
-def test_control_in_16_bits_values_wrap_around(ohif: Ohif, shown: Shown, keep):
+def test_control_in_16_bits_values_wrap_around(ohif: Ohif, shown: Shown):
     ohif.show_map("CONTROL in 16 bits")
     assert ohif.map_state()["type"] == "Int16Array"
     held = np.array(ohif.values(probes(shown)))
     assert held.min() < 0
     ohif.go_to_slice(shown.ct(SLICES[1]))
-    keep(ohif.page.screenshot(), "ohif-control-16-bits")
+    keep(ohif.page, "ohif-control-16-bits")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import BrowserContext
 
+from tests.documents import keep
 from tests.viewers.objects import Shown
 from tests.viewers.pictures import ALIKE, Box, brightness, in_colours, pane, recognise, warmth
 from tests.walks.node import Orthanc
@@ -24,9 +25,7 @@ def identifier(orthanc: Orthanc, series_description: str) -> str:
 @pytest.mark.parametrize(
     ("prefix", "measure", "drawn"), [("sc-Tmax", warmth, in_colours), ("ct-Tmax", brightness, np.array)]
 )
-def test_the_series_is_shown_as_it_is(
-    browser: BrowserContext, orthanc: Orthanc, shown: Shown, keep, prefix, measure, drawn
-):
+def test_the_series_is_shown_as_it_is(browser: BrowserContext, orthanc: Orthanc, shown: Shown, prefix, measure, drawn):
     page = browser.new_page()
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
@@ -43,7 +42,7 @@ def test_the_series_is_shown_as_it_is(
     assert box is not None
     picture = pane(screenshot, Box(**box), shown.tmax.shape[1])
     found, way, alike = recognise(measure(picture), drawn(shown.tmax))
-    keep(screenshot, f"orthanc-{prefix[:2]}")
+    keep(page, f"orthanc-{prefix[:2]}")
     page.close()
     assert (found, way) == (INDEX, "as it is")
     assert alike > ALIKE

@@ -71,6 +71,27 @@ class Node:
         settings = config.load(folder / "node.toml")
         return cls(folder, settings, bookkeeping.open_books(settings.books_url))
 
+    def with_web(self, *, enabled: bool = True) -> "Node":
+        """The same node whose web service has a free port; enabled: `up` runs it too."""
+        path = self.folder / "node.toml"
+        text = path.read_text().replace("port = 8080", f"port = {free_port()}")
+        path.write_text(re.sub("enabled = false", f"enabled = {str(enabled).lower()}", text))
+        bookkeeping.close(self.books)
+        return Node.at(self.folder)
+
+    @property
+    def address(self) -> str:
+        """Of its web service."""
+        return f"http://127.0.0.1:{self.settings.web.port}"
+
+    def serves(self) -> bool:
+        """True once the web service answers."""
+        try:
+            with urlopen(f"{self.address}/health/ready", timeout=10):
+                return True
+        except OSError:
+            return False
+
     @contextmanager
     def up(self) -> Iterator[subprocess.Popen[bytes]]:
         """`dicomnode up` until the block ends, ready to receive."""
@@ -79,6 +100,8 @@ class Node:
             process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
         try:
             wait_for(self.listens, "the listener")
+            if self.settings.web.enabled:
+                wait_for(self.serves, "the web service")
             yield process
             assert_nobody_is_named(self.folder / "node.log", self.books)
         finally:
@@ -165,7 +188,6 @@ class Orthanc:
             "OverwriteInstances": self.overwrites,
             "Plugins": list(self.plugins),
             **self.more,
-            **self.more,
         }
         path = self.folder / "orthanc.json"
         path.write_text(json.dumps(settings))
@@ -185,12 +207,9 @@ class Orthanc:
 
     def series(self, study_instance_uid: str) -> dict[str, list[str]]:
         """Series Description -> Orthanc ids of the instances of one study."""
-        found = {}
-        for series in json.loads(self.get("/series?expand")):
-            study = json.loads(self.get(f"/studies/{series['ParentStudy']}"))
-            if study["MainDicomTags"]["StudyInstanceUID"] == study_instance_uid:
-                found[series["MainDicomTags"]["SeriesDescription"]] = series["Instances"]
-        return found
+        expanded = json.loads(self.get("/series?expand"))
+        mine = {s["ID"] for s in json.loads(self.get("/studies?expand")) if _uid(s) == study_instance_uid}
+        return {s["MainDicomTags"]["SeriesDescription"]: s["Instances"] for s in expanded if s["ParentStudy"] in mine}
 
     def files(self, instances: Sequence[str], folder: Path) -> list[Path]:
         """The instances as files, as the PACS gives them out."""
@@ -207,3 +226,7 @@ class Orthanc:
             return bool(self.get("/system"))
         except OSError:
             return False
+
+
+def _uid(study: dict[str, dict[str, str]]) -> str:
+    return study["MainDicomTags"]["StudyInstanceUID"]

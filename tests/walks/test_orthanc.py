@@ -1,21 +1,29 @@
 """Real head CT by DCMTK storescu through a running node into a running Orthanc, read back with other tools."""
 
+import json
 import re
 import zipfile
 from collections.abc import Iterator
 from copy import deepcopy
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 from pydicom import Dataset, dcmread
+from pydicom.uid import SecondaryCaptureImageStorage
 
+from dicomnode import bookkeeping
 from dicomnode.demo import free_port
+from dicomnode.roles import Role
 from inference.maps import KINDS
 from tests.dciodvfy import allowed, unexpected
+from tests.dicomnode.web.browser import chromium, find, logged_in, same_document, watched
+from tests.dicomnode.web.place import HASH, NAMES
 from tests.tools import data
-from tests.walks.node import Node, Orthanc, dicomnode
+from tests.walks.node import Node, Orthanc, dicomnode, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +36,7 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 def node(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> Iterator[Node]:
     destination = f"ORTHANC@127.0.0.1:{orthanc.dicom_port}"
     made = Node.init(tmp_path_factory.mktemp("node"), "--source", "STORESCU@127.0.0.1", "--destination", destination)
+    made = made.with_web()
     with made.up():
         yield made
 
@@ -157,11 +166,54 @@ def test_the_plastic_phantom_is_known_by_its_image_alone(node: Node, plastic, tm
     assert story.jobs[0].reason_code == "phantom"
 
 
-def test_a_real_head_named_plastic_is_not_a_phantom(node: Node, ge_head, tmp_path: Path):
-    named = renamed(ge_head, "78", PatientName="PLASTIC", PatientID="PLASTIC", StudyDescription="PHANTOM")
-    assert node.send(save(named, tmp_path / "named")).returncode == 0
-    node.ends(named[0].StudyInstanceUID, "DONE")
-    print(dicomnode("explain", named[0].StudyInstanceUID, cwd=node.folder).stdout)  # a worker that is warm
+def test_a_head_is_followed_in_the_browser_while_it_runs_and_sent_at_another_ratio(
+    node: Node, orthanc: Orthanc, ge_head, tmp_path: Path
+):
+    """As a physician does it. The head is real and named as phantoms are, and is none."""
+    named = {"PatientName": "PLASTIC", "PatientID": "PLASTIC", "StudyDescription": "PHANTOM"}
+    head = renamed(ge_head, "78", AccessionNumber="WALK78", **named)
+    study, last = head[0].StudyInstanceUID, head.pop(len(head) // 2)
+    anybody = Role.ADMINISTRATOR  # whom `doctor` wants to be there
+    bookkeeping.add_account(node.books, NAMES[anybody], anybody, HASH, datetime.now(UTC), "test")
+    with chromium() as browser, logged_in(browser, node.address, anybody) as person, watched(person) as page:
+        page.goto("/")
+        assert node.send(save(head, tmp_path / "all_but_one")).returncode == 0
+        find(page, "WALK78")
+        story, finished = page.locator(".story"), page.get_by_role("link", name="See the maps of revision 1")
+        expect(story).to_contain_text("RECEIVING")
+        assert not same_document(page)
+        assert "PROCESSING" not in (story.text_content() or "")  # the slice that lacks keeps it waiting
+        assert finished.count() == 0
+        assert node.send(save([last], tmp_path / "the_last")).returncode == 0
+        for state in ("QUEUED -> PROCESSING", "PROCESSING -> SENDING", "SENDING -> DONE"):
+            expect(story).to_contain_text(state)
+        expect(finished).to_be_visible()
+        assert same_document(page)
+        before = orthanc.series(study)
+        assert len(before) == 10
+
+        finished.click()
+        page.wait_for_selector("#pilo[data-ready=yes]")
+        page.get_by_label("Perfusion information ratio").focus()
+        for _ in range(25):
+            page.keyboard.press("ArrowRight")
+        page.wait_for_selector("#pilo[data-percent='75']")
+        page.get_by_role("button", name="Send to PACS").click()
+        expect(page.locator("#status")).to_contain_text("Captures at ratio 0.75, without unit, go to orthanc")
+        page.get_by_role("link", name="The timeline of the study").click()
+        expect(story).to_contain_text("captures at ratio 0.75 ASKED FOR: for orthanc (by administrator)")
+        expect(story).to_contain_text("captures at ratio 0.75 WRITTEN: 140 files written")
+        wait_for(lambda: sum(map(len, orthanc.series(study).values())) == 145 + 140, "the captures at Orthanc")
+
+    new = {name: ids for name, ids in orthanc.series(study).items() if name not in before}
+    assert sorted(name.split()[1] for name in new) == sorted(KINDS)
+    for name, ids in new.items():
+        assert name.startswith("SYNTHETIC ") and "ratio 0.75 no unit" in name and "sim-trained" in name
+        assert len(ids) == 28
+        modality = json.loads(orthanc.get(f"/instances/{ids[0]}/series"))["MainDicomTags"]["Modality"]
+        classes = {orthanc.get(f"/instances/{id}/metadata/SopClassUid").decode() for id in ids}
+        assert (modality, classes) == ("OT", {SecondaryCaptureImageStorage})  # and no quantitative object
+    print(dicomnode("explain", study, cwd=node.folder).stdout)  # a worker that is warm
 
 
 @pytest.mark.parametrize(

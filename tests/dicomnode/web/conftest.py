@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser
 from pydicom import Dataset
 
+from tests.dicomnode.web.browser import chromium
 from tests.dicomnode.web.place import Place, computed, head_ct, serving
 
 
@@ -25,3 +27,9 @@ def empty(tmp_path) -> Iterator[Place]:
     """A service of one test alone."""
     with serving(tmp_path) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as launched:
+        yield launched

@@ -1,26 +1,18 @@
 """The pages in a real browser: a study is followed while it runs, by keyboard, on a phone, and axe finds nothing."""
 
-import io
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from PIL import Image
-from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from dicomnode import bookkeeping
 from dicomnode.bookkeeping import ACTOR, Job
 from dicomnode.jobs import State
 from dicomnode.roles import Role
-from tests.dicomnode.web.place import NAMES, PASSWORD, Place, computed, head_ct, serving
-from tests.tools import program
-
-CHROMIUM = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-PATIENCE = 120_000  # milliseconds, for a machine with busy neighbours
-PHONE = {"width": 360, "height": 740}
+from tests.dicomnode.web.browser import PHONE, SCREEN, clean, find, logged_in, opened, same_document, watched
+from tests.dicomnode.web.place import Place, computed, head_ct, serving
+from tests.documents import keep
 
 
 @pytest.fixture(scope="module")
@@ -30,51 +22,15 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Job
 
 
 @pytest.fixture(scope="module")
-def context(house: tuple[Place, Job]) -> Iterator[BrowserContext]:
-    """A browser, logged in as the administrator."""
-    place, _ = house
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program("chromium"), args=CHROMIUM)
-        made = chromium.new_context(viewport={"width": 1280, "height": 800}, base_url=place.url)
-        made.set_default_timeout(PATIENCE)
-        expect.set_options(timeout=PATIENCE)
-        page = made.new_page()
-        page.goto("/")
-        assert page.url.endswith("/login")
-        assert clean(page) == []
-        keep(page, "web-login")
-        page.keyboard.type(NAMES[Role.ADMINISTRATOR])  # the name has the focus
-        page.keyboard.press("Tab")
-        page.keyboard.type(PASSWORD)
-        page.keyboard.press("Enter")
-        page.wait_for_url("**/")
-        page.close()
-        yield made
-        chromium.close()
+def context(house: tuple[Place, Job], browser: Browser) -> Iterator[BrowserContext]:
+    with logged_in(browser, house[0].url, Role.ADMINISTRATOR) as administrator:
+        yield administrator
 
 
 @pytest.fixture
 def page(context: BrowserContext) -> Iterator[Page]:
-    """A page on which nothing goes wrong unseen."""
-    opened = context.new_page()
-    errors: list[str] = []
-    opened.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    yield opened
-    opened.close()
-    assert errors == []
-
-
-def clean(page: Page) -> list[str]:
-    """What axe finds wrong."""
-    return [violation["id"] for violation in Axe().run(page).response["violations"]]
-
-
-def keep(page: Page, name: str) -> None:
-    """A screenshot for the documents, where PERFUSION_PICTURES names a folder."""
-    if folder := os.environ.get("PERFUSION_PICTURES"):
-        with Image.open(io.BytesIO(page.screenshot())) as picture:
-            picture.convert("RGB").save(Path(folder) / f"{name}.jpg", quality=80, optimize=True)
+    with watched(context) as page:
+        yield page
 
 
 def to_state(place: Place, job: Job, state: State, **values: object) -> None:
@@ -85,6 +41,14 @@ def to_state(place: Place, job: Job, state: State, **values: object) -> None:
             setattr(found, key, value)
 
 
+def test_the_page_for_strangers_is_clean(house: tuple[Place, Job], browser: Browser):
+    with opened(browser, house[0].url) as context, watched(context) as page:
+        page.goto("/study/1")
+        assert page.url.endswith("/login")
+        assert clean(page) == []
+        keep(page, "web-login")
+
+
 def test_a_study_is_found_and_followed_while_it_runs(house: tuple[Place, Job], page: Page):
     place, job = house
     now = datetime.now(UTC)
@@ -93,17 +57,15 @@ def test_a_study_is_found_and_followed_while_it_runs(house: tuple[Place, Job], p
     expect(page.locator(".tiles")).to_contain_text("3 h")
     expect(page.get_by_role("cell", name="QUEUED")).to_be_visible()
     keep(page, "web-studies")
-    page.get_by_label("Find").fill("A1")
-    page.keyboard.press("Enter")
-    page.wait_for_url("**/study/*")
+    find(page, "A1")
     story = page.locator(".story")
     expect(story).to_contain_text("Accession number A1")
-    page.evaluate("document.body.dataset.same = 'yes'")  # gone if the page were loaded anew
+    assert not same_document(page)
     assert bookkeeping.claim(place.books, job.id, ACTOR, now) is not None
     expect(story).to_contain_text("QUEUED -> PROCESSING: attempt")
     bookkeeping.advance(place.books, job.id, ACTOR, State.FAILED, "the world ended", now)
     expect(story).to_contain_text("FAILED: the world ended")
-    assert page.evaluate("document.body.dataset.same") == "yes"
+    assert same_document(page)
     keep(page, "web-study")
 
 
@@ -143,7 +105,7 @@ def test_what_is_being_typed_is_not_taken_away(house: tuple[Place, Job], page: P
     expect(page).to_have_url(f"{place.url}/?show=done")
 
 
-@pytest.mark.parametrize("size", [{"width": 1280, "height": 800}, PHONE], ids=["screen", "phone"])
+@pytest.mark.parametrize("size", [SCREEN, PHONE], ids=["screen", "phone"])
 def test_every_page_is_clean_and_fits(house: tuple[Place, Job], page: Page, size):
     place, job = house
     to_state(place, job, State.FAILED, reason="x" * 200, reason_code="world", dismissed_at=None)

@@ -1,35 +1,31 @@
-"""The PILO page in a real browser: its numbers are Python's, left is left, and what is sent arrives at a PACS."""
+"""The PILO page in a real browser: its numbers are Python's, left is left, and no unit stands where none is earned.
+
+What is sent from it is followed into a PACS by tests/walks/test_orthanc.py.
+"""
 
 import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from pydicom import dcmread
-from pydicom.uid import SecondaryCaptureImageStorage
 
-from dicomnode import bookkeeping, data, files, pipeline, tasks
+from dicomnode import bookkeeping, data, files, pipeline
 from dicomnode.bookkeeping import Job
-from dicomnode.jobs import State
 from dicomnode.roles import Role
-from dicomnode.tasks import Desk
 from inference import pilo, preprocess, volume
 from inference.maps import KINDS
 from inference.pilo import Loop
 from inference.units import in_units
 from tests import phantom
-from tests.dicomnode.web.place import NAMES, PASSWORD, Place, looped, serving
-from tests.dicomnode.web.test_browser import CHROMIUM, PATIENCE, PHONE, clean, keep
-from tests.pacs import Pacs
-from tests.tools import program
-from tests.walks.node import wait_for
+from tests.dicomnode.web.browser import PHONE, SCREEN, clean, logged_in, opened, to_ratio, watched
+from tests.dicomnode.web.place import Place, looped, serving
+from tests.documents import keep
 from tests.walks.test_sides import Copier
 
 LEVEL = 1 / 255  # of the range of a map
-SCREEN = {"width": 1280, "height": 900}
 VALUES = """async ([path, ratio]) => {
   const blend = await import("/static/blend.js");
   const head = blend.read(await (await fetch(path)).arrayBuffer());
@@ -58,75 +54,39 @@ BRIGHT = """([map, least]) => {
 
 @dataclass(frozen=True)
 class House:
-    """A virtual patient with all maps, and a phantom whose only map is its CT; pacs is where captures go."""
+    """A virtual patient with all maps, and a phantom whose only map is its CT."""
 
     place: Place
-    pacs: Pacs
     patient: Job
     marked: Job
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with Pacs(ae_title="PACS", finds=True).running() as pacs:
-        destination = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port, "objects": ["sc"]}
-        more = {"node": {"accept_simulated": True}, "destination": [destination]}
-        with serving(tmp_path_factory.mktemp("pilo"), **more) as place:
-            patient = looped(place, [dcmread(path) for path in data.ncct()])
-            tilted = phantom.head(phantom.even(17, 8.0, -62.0), thickness=8.0, patient_position="FFP", tilt_degrees=6.0)
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(pipeline, "engine", lambda settings: (Copier.manifest, Copier()))
-                marked = looped(place, tilted, Copier.manifest)
-            yield House(place, pacs, patient, marked)
+    with serving(tmp_path_factory.mktemp("pilo"), node={"accept_simulated": True}) as place:
+        patient = looped(place, [dcmread(path) for path in data.ncct()])
+        tilted = phantom.head(phantom.even(17, 8.0, -62.0), thickness=8.0, patient_position="FFP", tilt_degrees=6.0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pipeline, "engine", lambda settings: (Copier.manifest, Copier()))
+            marked = looped(place, tilted, Copier.manifest)
+        yield House(place, patient, marked)
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program("chromium"), args=CHROMIUM)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def operator(house: House, chromium: Browser) -> Iterator[BrowserContext]:
-    """A browser, logged in as the operator."""
-    made = chromium.new_context(viewport=SCREEN, base_url=house.place.url, has_touch=True)
-    made.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
-    page = made.new_page()
-    page.goto("/login")
-    page.get_by_label("Name").fill(NAMES[Role.OPERATOR])
-    page.get_by_label("Password").fill(PASSWORD)
-    page.keyboard.press("Enter")
-    page.wait_for_url("**/")
-    page.close()
-    yield made
-    made.close()
+def operator(house: House, browser: Browser) -> Iterator[BrowserContext]:
+    with logged_in(browser, house.place.url, Role.OPERATOR) as context:
+        yield context
 
 
 @pytest.fixture
 def page(operator: BrowserContext) -> Iterator[Page]:
-    """A page on which nothing goes wrong unseen."""
-    opened = operator.new_page()
-    errors: list[str] = []
-    opened.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    yield opened
-    opened.close()
-    assert errors == []
+    with watched(operator) as page:
+        yield page
 
 
-def opened(page: Page, job: Job) -> None:
+def look_at(page: Page, job: Job) -> None:
     page.goto(f"/pilo/{job.id}")
     page.wait_for_selector("#pilo[data-ready=yes]")
-
-
-def to_ratio(page: Page, percent: int) -> None:
-    page.locator("#ratio").evaluate(
-        "(slider, to) => (slider.value = to, slider.dispatchEvent(new Event('input')))", str(percent)
-    )
-    page.wait_for_selector(f"#pilo[data-percent='{percent}']")
 
 
 def in_browser(page: Page, job: Job, loop: Loop, ratio: float) -> np.ndarray:
@@ -177,12 +137,16 @@ def test_at_one_half_they_are_those_of_the_written_maps(house: House, page: Page
 
 
 def test_the_ratio_takes_the_units_away_and_gives_them_back(house: House, page: Page):
-    opened(page, house.patient)
+    look_at(page, house.patient)
     tmax = page.locator("[data-map=Tmax]")
     expect(tmax.locator(".unit")).to_have_text("s")
     expect(tmax.locator("li")).to_have_text([">=12", "9", "6", "3", "0"])
     trained = tmax.locator(".view canvas").evaluate("canvas => canvas.toDataURL()")
+    keep(page, "pilo")
+    expect(page.get_by_role("button", name="Send to PACS")).to_be_disabled()
     to_ratio(page, 80)
+    expect(page.get_by_role("button", name="Send to PACS")).to_be_enabled()
+    keep(page, "pilo-exploratory")
     for name in KINDS:
         expect(page.locator(f"[data-map={name}] .unit")).to_have_text("exploratory, no unit")
         expect(page.locator(f"[data-map={name}] li")).to_have_text(["high", "low"])
@@ -201,7 +165,7 @@ def test_the_ratio_takes_the_units_away_and_gives_them_back(house: House, page: 
 
 def test_a_mark_is_where_it_is_in_the_patient_in_each_plane(house: House, page: Page):
     """Of a head prone and feet first, tilted: the mark at the patient's upper left is the brightest of its CT."""
-    opened(page, house.marked)
+    look_at(page, house.marked)
     marks = {"axial": "RLAP", "coronal": "RLHF", "sagittal": "APHF"}
     seen: dict[str, list[tuple[int, list[float], str]]] = {}
     for plane, letters in marks.items():
@@ -231,7 +195,7 @@ def test_a_mark_is_where_it_is_in_the_patient_in_each_plane(house: House, page: 
 
 
 def test_all_panes_go_through_the_slices_together_by_wheel_keys_and_finger(house: House, page: Page):
-    opened(page, house.patient)
+    look_at(page, house.patient)
     where, slider, panes = page.locator("#where"), page.locator("#slice"), page.locator("#panes")
     panes.focus()
     page.keyboard.press("Home")
@@ -262,7 +226,7 @@ def test_all_panes_go_through_the_slices_together_by_wheel_keys_and_finger(house
 @pytest.mark.parametrize("size", [SCREEN, PHONE], ids=["screen", "phone"])
 def test_the_page_is_clean_dark_and_fits(house: House, page: Page, size):
     page.set_viewport_size(size)
-    opened(page, house.patient)
+    look_at(page, house.patient)
     assert clean(page) == []
     to_ratio(page, 75)
     assert clean(page) == []
@@ -273,50 +237,14 @@ def test_the_page_is_clean_dark_and_fits(house: House, page: Page, size):
         keep(page, "pilo-phone")
 
 
-def test_a_physician_finds_the_study_moves_the_slider_and_the_series_arrives(house: House, page: Page, monkeypatch):
-    place, job, pacs = house.place, house.patient, house.pacs
-    page.goto("/")
-    page.get_by_label("Find").fill(job.id)
-    page.keyboard.press("Enter")
-    page.get_by_role("link", name="See the maps of revision 1").click()
-    page.wait_for_selector("#pilo[data-ready=yes]")
-    keep(page, "pilo")
-    expect(page.get_by_role("button", name="Send to PACS")).to_be_disabled()
-    page.get_by_label("Perfusion information ratio").focus()
-    for _ in range(25):
-        page.keyboard.press("ArrowRight")
-    page.wait_for_selector("#pilo[data-percent='75']")
-    keep(page, "pilo-exploratory")
-    page.get_by_role("button", name="Send to PACS").click()
-    expect(page.locator("#status")).to_contain_text("Captures at ratio 0.75, without unit, go to pacs")
-    monkeypatch.setattr(tasks, "desk", lambda: Desk(place.settings, place.books, place.spool))
-    monkeypatch.setattr(tasks, "wake_deliver", lambda job_id: None)
-    assert bookkeeping.unrendered(place.books, datetime.now(UTC))
-    tasks.render(job.id)
-    tasks.deliver(job.id)
-    wait_for(lambda: bookkeeping.get_job(place.books, job.id).state is State.DONE, "the end of the job")
-    sent = [ds for ds in pacs.received if "ratio 0.75" in ds.SeriesDescription]
-    assert len(sent) == 29 * len(KINDS)
-    assert len({ds.SeriesInstanceUID for ds in sent}) == len(KINDS)
-    assert {ds.SOPClassUID for ds in sent} == {SecondaryCaptureImageStorage}
-    assert {(ds.SyntheticData, str(ds.StudyInstanceUID)) for ds in sent} == {("YES", job.study)}
-    page.get_by_role("link", name="The timeline of the study").click()
-    story = page.locator(".story")
-    expect(story).to_contain_text("captures at ratio 0.75 ASKED FOR: for pacs (by operator)")
-    expect(story).to_contain_text("captures at ratio 0.75 WRITTEN: 145 files written")
-
-
-def test_whoever_comes_by_a_link_sees_the_maps_and_cannot_send(house: House, chromium: Browser):
+def test_whoever_comes_by_a_link_sees_the_maps_and_cannot_send(house: House, browser: Browser):
     place = house.place
     with place.authorised(Role.VIEWER) as session:
         url = session.post(f"{place.url}/pilo/link", data={"key": house.patient.id}, timeout=60).json()["url"]
-    context = chromium.new_context(viewport=SCREEN)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    page.goto(url)
-    page.wait_for_selector("#pilo[data-ready=yes]")
-    to_ratio(page, 20)
-    assert page.get_by_role("button", name="Send to PACS").count() == 0
-    assert page.get_by_role("navigation").count() == 0
-    assert page.evaluate("document.cookie") == ""
-    context.close()
+    with opened(browser, place.url) as context, watched(context) as page:
+        page.goto(url)
+        page.wait_for_selector("#pilo[data-ready=yes]")
+        to_ratio(page, 20)
+        assert page.get_by_role("button", name="Send to PACS").count() == 0
+        assert page.get_by_role("navigation").count() == 0
+        assert page.evaluate("document.cookie") == ""

@@ -27,29 +27,14 @@ from tests.pacs import Pacs
 from tests.walks.node import Node, dicomnode, wait_for
 
 
-def web(node: Node, *, enabled: bool) -> str:
-    """Switch the service on, on a free port; its address."""
-    path, port = node.folder / "node.toml", free_port()
-    text = path.read_text().replace("port = 8080", f"port = {port}")
-    path.write_text(re.sub("enabled = false", f"enabled = {str(enabled).lower()}", text))
-    return f"http://127.0.0.1:{port}"
-
-
-def ready(address: str, **keywords) -> bool:
-    try:
-        return requests.get(f"{address}/health/ready", **{"timeout": 10, **keywords}).status_code == 200
-    except requests.ConnectionError:
-        return False
-
-
 @contextmanager
-def running(node: Node, answers: Callable[[], bool]) -> Iterator[None]:
+def running(node: Node, answers: Callable[[], bool] | None = None) -> Iterator[None]:
     """`dicomnode web` until the block ends."""
     with (node.folder / "web.log").open("ab") as log:
         command = [sys.executable, "-m", "dicomnode", "web"]
         process = subprocess.Popen(command, cwd=node.folder, stdout=log, stderr=log)
         try:
-            wait_for(answers, "the web service")
+            wait_for(answers or node.serves, "the web service")
             yield
         finally:
             process.send_signal(signal.SIGTERM)
@@ -64,33 +49,32 @@ def store(address: str, token: str, parts: list[bytes]) -> requests.Response:
 
 @pytest.mark.parametrize("point", ["receive.renamed", "receive.noted"])
 def test_a_crash_in_the_middle_of_a_request_loses_nothing_and_leaves_nothing_half(tmp_path: Path, point: str):
-    node = Node.init(tmp_path / "node", "--source", "CT1@127.0.0.1")
-    address = web(node, enabled=False)
+    node = Node.init(tmp_path / "node", "--source", "CT1@127.0.0.1").with_web(enabled=False)
     dicomnode("account", "add", "CT1", "--role", "sender", "--token-only", cwd=node.folder)
     token = dicomnode("account", "token", "CT1", cwd=node.folder).stdout.strip()
     parts = [part10(ds) for ds in head_ct()[:4]]
     command, environment = [sys.executable, "-m", "dicomnode", "web"], {**os.environ, "DICOMNODE_CRASH": point}
     with (node.folder / "web.log").open("ab") as log:
         dies = subprocess.Popen(command, cwd=node.folder, env=environment, stdout=log, stderr=log)
-        wait_for(lambda: ready(address), "the web service")
+        wait_for(node.serves, "the web service")
         with pytest.raises(requests.ConnectionError):
-            store(address, token, parts)
+            store(node.address, token, parts)
         assert dies.wait(60) != 0
     spool = Spool(node.settings.node.data_dir)
     recover(node.books, spool, Lane.STROKE, datetime.now(UTC))
     instances = only_series(node.books).instances
     assert {instance.path for instance in instances} == set(spool.received())
     assert list((spool.root / "tmp").iterdir()) == []
-    with running(node, lambda: ready(address)):
-        assert store(address, token, parts).status_code == 200
+    with running(node):
+        assert store(node.address, token, parts).status_code == 200
     assert len(only_series(node.books).instances) == len(list(spool.received())) == len(parts)
     bookkeeping.close(node.books)
 
 
 def test_tls_and_nothing_else_where_a_certificate_is_set(tmp_path: Path):
-    hospital, node = Authority(tmp_path).found(), Node.init(tmp_path / "node")
+    hospital, node = Authority(tmp_path).found(), Node.init(tmp_path / "node").with_web(enabled=False)
     certificate, key = hospital.sign("node")
-    address = web(node, enabled=False).replace("http", "https")
+    address = node.address.replace("http", "https")
     path = node.folder / "node.toml"
     before, section, after = path.read_text().partition("[web]")
     files = f'tls = {{ certificate = "{certificate}", key = "{key}" }}'
@@ -99,7 +83,14 @@ def test_tls_and_nothing_else_where_a_certificate_is_set(tmp_path: Path):
     bookkeeping.add_account(node.books, "anna", Role.VIEWER, hashed, now, "test")
     bookkeeping.close(node.books)
     trusted = {"verify": str(hospital.certificate), "timeout": 60}
-    with running(node, lambda: ready(address, **trusted)):
+
+    def answers() -> bool:
+        try:
+            return requests.get(f"{address}/health/ready", **trusted).ok
+        except requests.ConnectionError:
+            return False
+
+    with running(node, answers):
         form = {"name": "anna", "password": PASSWORD}
         answer = requests.post(f"{address}/login", data=form, allow_redirects=False, **trusted)
         assert answer.status_code == 303
@@ -132,14 +123,13 @@ def test_a_head_stored_by_the_web_comes_to_the_pacs_as_maps_and_is_seen_on_the_p
     with Pacs(ae_title="PACS").running() as pacs:
         destination = f"PACS@127.0.0.1:{pacs.port}"
         sources = ("--source", "CT1@127.0.0.1", "--source", "STORESCU@127.0.0.1")
-        node = Node.init(tmp_path / "node", *sources, "--destination", destination, "--demo")
-        address, now = web(node, enabled=True), datetime.now(UTC)
+        node = Node.init(tmp_path / "node", *sources, "--destination", destination, "--demo").with_web()
+        address, now = node.address, datetime.now(UTC)
         bookkeeping.add_account(node.books, "CT1", Role.SENDER, None, now, "test")
         hashed = passwords.hash_password(PASSWORD)
         bookkeeping.add_account(node.books, "anna", Role.ADMINISTRATOR, hashed, now, "test")
         token = dicomnode("account", "token", "CT1", cwd=node.folder).stdout.strip()
         with node.up(), requests.Session() as browser:
-            wait_for(lambda: ready(address), "the web service")
             answer = store(address, token, parts)
             assert answer.status_code == 200
             study = answer.json()["00081190"]["Value"][0].rpartition("/")[2]
