@@ -5,8 +5,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= demo-out
-# Processes that share the tests, file by file.
-WORKERS ?= 2
+# Processes that share the tests, file by file: one more than the cores of a small machine, since tests also wait.
+WORKERS ?= 3
 # Real images for tests, where a checkout has them beside it; the tests that want them skip elsewhere.
 export PERFUSION_TEST_DATA ?= $(wildcard $(CURDIR)/../shared/data)
 # Threads that wait must not spin: the machine is shared.
@@ -23,7 +23,7 @@ install:
 
 test: .venv/.dev lint
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
+	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder $(PYTEST_OPTIONS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='dicomnode/*,inference/*' --fail-under=85
 

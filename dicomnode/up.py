@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import math
 import os
 import signal
 import socket
@@ -26,7 +27,6 @@ ROLES: tuple[tuple[str, ...], ...] = (
 )
 PATIENCE = 10.0  # seconds a service has to end by itself
 PAUSE = 1.0  # seconds before a service that ended is started again
-CALM = 10.0  # seconds that a service lives which was able to start
 LONGEST = 30.0  # seconds between two starts of a service that cannot
 PR_SET_PDEATHSIG = 1
 CREDENTIALS = struct.Struct("3i")  # process, user, group: unix(7), SCM_CREDENTIALS
@@ -52,25 +52,23 @@ class Ear:
                     if user == os.getuid() and notify.ALIVE in words.decode().splitlines():
                         self._heard[pid] = time.monotonic()
 
-    def has_heard(self, pid: int, within: float) -> bool:
-        """True where this process gave a sign of life in the last so many seconds."""
-        return time.monotonic() - self._heard.get(pid, float("-inf")) <= within
+    def has_heard(self, pid: int, within: float = math.inf) -> bool:
+        """True where this process gave a sign of life, in the last so many seconds."""
+        return time.monotonic() - self._heard.get(pid, -math.inf) < within
 
 
 @dataclass(slots=True)
 class Service:
-    """A running service; falls: how often in a row it ended before it was up. again: when to start it again."""
+    """A running service; falls: how often in a row it ended without a sign of life. again: when to start it again."""
 
     process: subprocess.Popen[bytes]
-    started: float
     falls: int = 0
     again: float | None = None
 
-    def pause(self, now: float) -> float:
+    def pause(self, lived: bool) -> float:
         """It has ended: seconds until it is started again, twice as many each time that it cannot even start."""
-        self.falls = self.falls + 1 if now - self.started < CALM else 0
-        self.again = now + min(LONGEST, PAUSE * 2 ** (self.falls - 1) if self.falls else 0.0)
-        return self.again - now
+        self.falls = 0 if lived else self.falls + 1
+        return min(LONGEST, PAUSE * 2 ** (self.falls - 1)) if self.falls else 0.0
 
 
 @dataclass(slots=True)
@@ -86,7 +84,7 @@ class Tree:
         """Keep every role running until told to stop; our own sign of life is that all of them give theirs."""
         pulse, fresh = notify.Pulse(), notify.fresh()
         for role in (*ROLES, *self.more):
-            self.running[role] = Service(self._start(role), time.monotonic())
+            self.running[role] = Service(self._start(role))
         while not stop.wait(PAUSE):
             for role, service in self.running.items():
                 if service.process.poll() is not None:
@@ -98,10 +96,11 @@ class Tree:
 
     def _restart(self, role: tuple[str, ...], service: Service, now: float) -> None:
         if service.again is None:
-            code, pause = service.process.returncode, service.pause(now)
+            pause = service.pause(self.ear.has_heard(service.process.pid))
+            service.again, code = now + pause, service.process.returncode
             log.error("%s ended with exit code %s; starting it again in %.0f s", " ".join(role), code, pause)
-        if service.again is not None and now >= service.again:
-            service.process, service.started, service.again = self._start(role), now, None
+        if now >= service.again:
+            service.process, service.again = self._start(role), None
 
     def _start(self, role: tuple[str, ...]) -> subprocess.Popen[bytes]:
         report = {notify.SOCKET: self.ear.address, notify.WATCHDOG: str(int(2e6 * notify.fresh()))}

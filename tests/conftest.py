@@ -30,12 +30,20 @@ hypothesis.settings.load_profile("shared machine")
 POSTGRESQL = os.environ.get("PERFUSION_TEST_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
 RABBITMQ = os.environ.get("PERFUSION_TEST_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672//")
 REDIS = os.environ.get("PERFUSION_TEST_REDIS", "redis://127.0.0.1:6379/15")
+WALKS = ("walks", "viewers")  # folders of tests
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files begin first, so that no process is left alone with one at the end."""
-    items.sort(key=lambda item: item.path.parent.name not in ("walks", "viewers"))
+    """The longest files begin first, so that no process is left alone with one at the end.
+
+    A walk starts a node of ten processes, so no more than two walks go on at once, however many processes test.
+    """
+    items.sort(key=lambda item: item.path.parent.name not in WALKS)
+    walks = {path: n for n, path in enumerate(dict.fromkeys(i.path for i in items if i.path.parent.name in WALKS))}
+    for item in items:
+        group = f"walk {walks[item.path] % 2}" if item.path in walks else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 _opened: list[psycopg.Connection] = []
