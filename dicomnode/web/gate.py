@@ -161,7 +161,7 @@ def may_do(right: Right) -> Callable[..., Any]:
 def refuse_foreign(request: Request, site: Site) -> None:
     """Raise 403 where another site's page makes the browser send this (Origin, Fetch Metadata)."""
     origin = request.headers.get("origin")
-    own = {request.headers.get("host", ""), urlsplit(site.settings.web.public_url).netloc}
+    own = {request.headers.get("host", ""), urlsplit(site.settings.web.public_url).netloc} - {""}  # of "Origin: null"
     foreign = origin is not None and urlsplit(origin).netloc not in own
     if foreign or request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise HTTPException(403, "this was sent by a page of another site")

@@ -1,5 +1,6 @@
 """A web service on a free port of the loopback, its books and spool, and people and programs that may use it."""
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from dicomnode.roles import Role
 from dicomnode.spool import Spool
 from dicomnode.sweep import Sweep
 from dicomnode.web import server
+from dicomnode.web.app import make
 from inference import weights
 from tests import phantom
 from tests.dicomnode.arrivals import arrive, part10
@@ -47,6 +49,26 @@ class Place:
     @property
     def dicomweb(self) -> str:
         return f"{self.url}/dicom-web"
+
+    def routes(self) -> list[tuple[str, str, str]]:
+        """Method, path and address of each route that the service has; addresses name what is there, if anything."""
+        paths = make(server.site(self.settings, self.books)).openapi()["paths"]
+        there = {"frames": "1", "tag": "7FE00010", **self._ids()}
+        found = []
+        for path, methods in paths.items():
+            address = re.sub(r"{(\w+)}", lambda part: there.get(part[1], "1.2.3"), path)
+            found += [(method.upper(), path, address) for method in methods]
+        assert len(found) > 20
+        return found
+
+    def _ids(self) -> dict[str, str]:
+        """The ids of one result, if there is any."""
+        jobs = bookkeeping.recent_jobs(self.books, 1)
+        if not jobs:
+            return {}
+        job, first = jobs[0][0], bookkeeping.find_held(self.books, jobs[0][0].study)[0]
+        uids = {"study": job.study, "series": first.series_instance_uid, "instance": first.sop_instance_uid}
+        return {"job": job.id, "id": bookkeeping.study_of(self.books, job.study).id, **uids}
 
     def token(self, role: Role, until: datetime | None = None) -> str:
         secret, now = passwords.new_secret(), datetime.now(UTC)

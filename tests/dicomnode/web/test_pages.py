@@ -9,12 +9,13 @@ import pytest
 import requests
 
 from dicomnode import bookkeeping, explain
-from dicomnode.bookkeeping import History, Job
+from dicomnode.bookkeeping import Job
 from dicomnode.forecast import Forecast
 from dicomnode.jobs import State
 from dicomnode.roles import Role
 from dicomnode.web.actions import ACTIONS
 from tests.dicomnode.arrivals import part10
+from tests.dicomnode.web.pages import csrf_of, history, session_of
 from tests.dicomnode.web.place import NAMES, PASSWORD, Place, computed, head_ct, serving
 
 HOUR = timedelta(hours=1)
@@ -44,25 +45,6 @@ def job(house) -> Job:
         found.state, found.reason_code, found.dismissed_at = State.FAILED, "world", None
         found.lease_owner, found.created_at = None, now - HOUR
     return job
-
-
-def session_of(place: Place, role: Role) -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False
-    answer = session.post(place.url + "/login", data={"name": NAMES[role], "password": PASSWORD}, timeout=60)
-    assert (answer.status_code, answer.url) == (200, place.url + "/")
-    return session
-
-
-def csrf_of(text: str) -> str:
-    found = re.search(r'name="csrf" value="([^"]+)"', text)
-    assert found is not None
-    return found[1]
-
-
-def history(place: Place, after: str) -> list[tuple[str, str, str]]:
-    with bookkeeping.store.reading(place.books) as session:
-        return [(h.subject_id, h.why, h.actor) for h in session.query(History).filter(History.after == after)]
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR, Role.ADMINISTRATOR])
@@ -193,8 +175,9 @@ def test_a_viewer_does_nothing_and_a_form_without_the_secret_of_the_session_does
 
 def test_a_login_from_another_site_s_page_is_refused(place: Place):
     form = {"name": NAMES[Role.VIEWER], "password": PASSWORD}
-    answer = requests.post(place.url + "/login", data=form, headers={"Origin": "https://evil.example"}, timeout=60)
-    assert answer.status_code == 403
+    for origin in ("https://evil.example", "null"):
+        answer = requests.post(place.url + "/login", data=form, headers={"Origin": origin}, timeout=60)
+        assert answer.status_code == 403
 
 
 def test_only_administrators_manage_accounts_and_not_themselves(tmp_path):

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from dicomnode.bookkeeping import Job
 from dicomnode.jobs import State
 from dicomnode.roles import Role
 from inference import pilo
+from tests.dicomnode.web.pages import csrf_of, history, session_of
 from tests.dicomnode.web.place import NAMES, Place, computed, head_ct, looped, serving
-from tests.dicomnode.web.test_pages import csrf_of, history, session_of
 from tests.walks.test_sides import Copier
 
 EVIL = "<script>alert('x')</script>^Eva"
@@ -70,6 +71,25 @@ def test_the_timeline_leads_to_the_page_which_says_who_and_what_it_is(place: Pla
     assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
     assert "unsafe" not in answer.headers["Content-Security-Policy"]
     assert "Send to PACS" not in answer.text  # a viewer may not
+
+
+def test_no_address_that_a_page_leads_to_names_a_patient(place: Place, house, job: Job):
+    study = bookkeeping.study_of(place.books, job.study)
+    secrets = {"A1", "A2", "P1", "P2", "Eva", job.study, house[2].study, NAMES[Role.OPERATOR]}
+    with session_of(place, Role.OPERATOR) as session:
+        csrf = csrf_of(session.get(place.url + "/", timeout=60).text)
+        pages = [
+            session.get(place.url + path, timeout=60)
+            for path in ("/?show=all", f"/study/{study.id}", f"/pilo/{job.id}")
+        ]
+        pages.append(session.post(place.url + "/find", data={"csrf": csrf, "key": "A1"}, timeout=60))
+        for page in pages:
+            assert page.ok
+            led = [page.url, *re.findall(r'(?:href|src|action)="([^"]*)"', page.text)]
+            assert len(led) > 5
+            parts = {unquote(part) for address in led for part in re.split(r"[/?&=]", address)}
+            assert not parts & secrets
+            assert "script" not in " ".join(led)
 
 
 def test_the_data_is_what_is_kept_and_nothing_else(place: Place, job: Job):
