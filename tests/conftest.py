@@ -16,6 +16,8 @@ from kombu import Connection
 from kombu.exceptions import KombuError
 from sqlalchemy import Pool, create_engine, event, text
 from sqlalchemy.exc import OperationalError
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from dicomnode import bookkeeping, config
 from dicomnode.bookkeeping import Books
@@ -35,15 +37,25 @@ NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files begin first, so that no process is left alone with one at the end.
-
-    A walk starts a node of ten processes, so no more than two walks go on at once, however many processes test.
-    """
+    """The longest files begin first, so that no process is left alone with one at the end."""
     items.sort(key=lambda item: item.path.parent.name not in WALKS)
-    walks = {path: n for n, path in enumerate(dict.fromkeys(i.path for i in items if i.path.parent.name in WALKS))}
-    for item in items:
-        group = f"walk {walks[item.path] % 2}" if item.path in walks else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+
+
+class FewWalks(LoadFileScheduling):
+    """File by file, but the walks in two heaps: each starts a node of ten processes, so only two go on at once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        if path.split("/")[-2] not in WALKS:
+            return path
+        self.heaps = getattr(self, "heaps", {})
+        return f"walks {self.heaps.setdefault(path, len(self.heaps) % 2)}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FewWalks:
+    """What shares the tests among processes."""
+    return FewWalks(config, log)
 
 
 _opened: list[psycopg.Connection] = []
