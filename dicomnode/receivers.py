@@ -1,5 +1,6 @@
 """Several receiver processes that share one listening socket, so that senders do not wait for one another's Python."""
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -87,6 +88,7 @@ def _receive(
     tls = server_context(settings.listen.tls) if settings.listen.tls.certificate else None
     intake = Intake(books, Spool(settings.node.data_dir))
     pulse.keep(books, "listen", stop)
+    gc.freeze()  # pynetdicom collects by hand every 60 turns, and what has been imported never becomes garbage
     receiver, share = str(number), shares.of(number - 1)
     Listener(settings, intake, receiver=receiver, listening=listening, tls=tls, share=share, turned=sign.give).run(stop)
     pulse.Pulse(books, "listen").end()
