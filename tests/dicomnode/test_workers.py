@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode import bookkeeping, tasks
+from dicomnode import bookkeeping, crashpoints, tasks
 from dicomnode.jobs import Lane, State
 from tests.dicomnode.worker import HARD, SOFT, arrive, instances_of, made_ahead, open_job, present
 from tests.dicomnode.workplace import Site, eventually, node_toml, running
@@ -64,6 +64,28 @@ def test_what_was_computed_in_the_quiet_time_is_what_the_job_uses(tmp_path: Path
         job_id = open_job(site.books, "soon", Lane.ROUTINE, "ahead", now)  # nobody is woken for it
         site.ended(job_id)
         assert (site.state(job_id), made.read_text()) == (State.SENDING, "of 1.3.soon")
+
+
+@pytest.mark.parametrize("shape", ["embedded"], indirect=True)
+def test_who_dies_over_what_is_not_yet_a_job_costs_the_job_nothing(
+    tmp_path: Path, shape: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    orders = tmp_path / "orders"
+    orders.mkdir()
+    (order := orders / "process.foreseen").touch()
+    monkeypatch.setenv(crashpoints.ENVIRONMENT, str(orders))
+    with running(tmp_path / "node", shape) as site:
+        site.workers.start("process.routine")
+        now = present()
+        arrive(site.books, "soon", Lane.ROUTINE, "ahead", now)
+        tasks.foretell("ksoon", instances_of(site.books, "soon"), Lane.ROUTINE)
+        eventually(lambda: not order.exists(), "the death")
+        job_id = open_job(site.books, "soon", Lane.ROUTINE, "ahead", now)
+        tasks.wake_process(job_id, Lane.ROUTINE)
+        site.ended(job_id)
+        assert site.state(job_id) is State.SENDING
+        assert bookkeeping.get_job(site.books, job_id).attempts == 1
+        assert made_ahead(site.settings.node.data_dir).read_text() == "nothing"
 
 
 @pytest.mark.slow
