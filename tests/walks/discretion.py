@@ -10,6 +10,7 @@ from dicomnode.bookkeeping import Books
 from dicomnode.bookkeeping.tables import Alert, Instance, Notice, Study
 
 LONG = 6  # letters; shorter words stand in a log by chance
+NOBODY = {"selftest", "virtual"}  # parts of the names of patients that are none, and words of the node itself
 
 
 def words_of_patients(books: Books) -> set[str]:
@@ -18,7 +19,7 @@ def words_of_patients(books: Books) -> set[str]:
         found = session.execute(select(Study.patient_name, Study.patient_id, Study.accession_number)).all()
         values = [value for row in found for value in row] + list(session.scalars(select(Instance.patient_id)))
     words = {word.lower() for value in values for word in (value, *re.split(r"[\^= ]", value))}
-    return {word for word in words if len(word) >= LONG}
+    return {word for word in words if len(word) >= LONG} - NOBODY
 
 
 def told(log: Path, books: Books) -> dict[str, str]:
