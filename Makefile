@@ -1,12 +1,13 @@
 # `make demo` and `make test` do all the set-up they need on a fresh machine, into .venv.
 .DELETE_ON_ERROR:
-.PHONY: sbom demo install test test-slow test-crash pictures lint clean
+.PHONY: sbom demo install test coverage test-slow test-crash pictures lint clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= demo-out
 # Processes that share the tests, file by file: one more than the cores of a small machine, since tests also wait.
 WORKERS ?= 3
+SHARED = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Real images for tests, where a checkout has them beside it; the tests that want them skip elsewhere.
 export PERFUSION_TEST_DATA ?= $(wildcard $(CURDIR)/../shared/data)
 # Threads that wait must not spin: the machine is shared.
@@ -21,9 +22,16 @@ demo: .venv/.node
 install:
 	scripts/install.sh $(PEERS)
 
+# Several processes compute at once: threads of one would only wait for one another.
+test coverage: export OMP_NUM_THREADS ?= 1
+
 test: .venv/.dev lint
+	$(BIN)/python -m pytest $(SHARED) $(PYTEST_OPTIONS)
+
+# The same, measured.
+coverage: .venv/.dev
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
+	$(BIN)/coverage run -m pytest $(SHARED) $(PYTEST_OPTIONS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='dicomnode/*,inference/*' --fail-under=85
 

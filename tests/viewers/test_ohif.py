@@ -93,6 +93,7 @@ def test_the_parametric_map(ohif: Ohif, shown: Shown):
     assert ohif.errors == []
 
 
+@pytest.mark.slow  # what the trap looks like; that ours is not caught in it is seen above
 def test_control_as_highdicom_orders_frames_every_slice_is_drawn_on_its_opposite(ohif: Ohif, shown: Shown):
     ohif.show_map("CONTROL as highdicom orders it")
     held = np.array(ohif.values(probes(shown))) / 100 * CEILING
@@ -104,6 +105,7 @@ def test_control_as_highdicom_orders_frames_every_slice_is_drawn_on_its_opposite
     keep(ohif.page, "ohif-control-order")
 
 
+@pytest.mark.slow  # what the trap looks like; that ours is not caught in it is seen above
 def test_control_in_seconds_lesion_and_health_have_one_colour(ohif: Ohif, shown: Shown):
     ohif.show_map("CONTROL in seconds")
     held = np.array(ohif.values(probes(shown)))
@@ -115,6 +117,7 @@ def test_control_in_seconds_lesion_and_health_have_one_colour(ohif: Ohif, shown:
     keep(ohif.page, "ohif-control-seconds")
 
 
+@pytest.mark.slow  # what the trap looks like; that ours is not caught in it is seen above
 def test_control_in_16_bits_values_wrap_around(ohif: Ohif, shown: Shown):
     ohif.show_map("CONTROL in 16 bits")
     assert ohif.map_state()["type"] == "Int16Array"
