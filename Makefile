@@ -42,9 +42,9 @@ test-slow: .venv/.dev
 test-crash: .venv/.dev
 	$(BIN)/python -m tests.crash $(CRASH_OPTIONS)
 
-# The pictures of the pages in docs, taken by the tests in a browser.
+# The pictures of the pages in docs, taken by tests in a browser, some of them slow.
 pictures: .venv/.dev
-	PERFUSION_PICTURES=docs/pictures $(BIN)/python -m pytest tests/dicomnode/web/test_browser.py tests/dicomnode/web/test_pilo_browser.py
+	PERFUSION_PICTURES=docs/pictures $(BIN)/python -m pytest -m '' --timeout=1200 tests/walks/test_pictures.py tests/dicomnode/web/test_pilo_browser.py
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """The pages of the administrator: what waits, what failed, one study's story. Addresses hold ids of ours only."""
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -112,7 +113,7 @@ def study(request: Request, who: Reader, site: Here, id: str) -> HTMLResponse:
         raise HTTPException(404, "there is no such study")
     note_read(site, who, address_of(request), uid)
     story = bookkeeping.story(site.books, uid)
-    lines = [(_depth(line), line.strip()) for line in explain.lines_of(site.books, story, site.clock())]
+    lines = [(_depth(line), _mood(line), line.strip()) for line in explain.lines_of(site.books, story, site.clock())]
     destinations = [destination.name for destination in site.settings.destination]
     ended = [job for job in story.jobs if job.state in OPERATOR_ONLY]
     loops = [job for job in story.jobs if site.spool.pilo(job.id).exists()]
@@ -122,6 +123,12 @@ def study(request: Request, who: Reader, site: Here, id: str) -> HTMLResponse:
 
 def _depth(line: str) -> int:
     return (len(line) - len(line.lstrip())) // 2
+
+
+def _mood(line: str) -> str:
+    """The style of a line that tells how something ended."""
+    ended = re.search(r"(?:^ *|-> )(DONE|FAILED|REJECTED|REFUSED|warning)\b", line)
+    return f"ended {ended[1]}" if ended else ""
 
 
 @router.post("/find", summary="Find a study")

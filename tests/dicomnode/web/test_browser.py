@@ -12,7 +12,6 @@ from dicomnode.jobs import State
 from dicomnode.roles import Role
 from tests.dicomnode.web.browser import PHONE, SCREEN, clean, find, logged_in, opened, same_document, watched
 from tests.dicomnode.web.place import Place, computed, head_ct, serving
-from tests.documents import keep
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,6 @@ def test_the_page_for_strangers_is_clean(house: tuple[Place, Job], browser: Brow
         page.goto("/study/1")
         assert page.url.endswith("/login")
         assert clean(page) == []
-        keep(page, "web-login")
 
 
 def test_a_study_is_found_and_followed_while_it_runs(house: tuple[Place, Job], page: Page):
@@ -56,7 +54,6 @@ def test_a_study_is_found_and_followed_while_it_runs(house: tuple[Place, Job], p
     page.goto("/")
     expect(page.locator(".tiles")).to_contain_text("3 h")
     expect(page.get_by_role("cell", name="QUEUED")).to_be_visible()
-    keep(page, "web-studies")
     find(page, "A1")
     story = page.locator(".story")
     expect(story).to_contain_text("Accession number A1")
@@ -66,7 +63,6 @@ def test_a_study_is_found_and_followed_while_it_runs(house: tuple[Place, Job], p
     bookkeeping.advance(place.books, job.id, ACTOR, State.FAILED, "the world ended", now)
     expect(story).to_contain_text("FAILED: the world ended")
     assert same_document(page)
-    keep(page, "web-study")
 
 
 def test_a_failed_job_is_dismissed_by_keyboard_alone(house: tuple[Place, Job], page: Page):
@@ -117,9 +113,6 @@ def test_every_page_is_clean_and_fits(house: tuple[Place, Job], page: Page, size
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
         brightness = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
         assert max(brightness) < 64  # dark by default
-    if size == PHONE:
-        page.goto("/?show=failed")
-        keep(page, "web-phone")
 
 
 def test_control_axe_sees_what_is_wrong(page: Page):

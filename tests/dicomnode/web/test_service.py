@@ -138,7 +138,7 @@ def test_a_head_stored_by_the_web_comes_to_the_pacs_as_maps_and_is_seen_on_the_p
             done = browser.get(f"{address}/?show=done", timeout=60).text
             (study_id,) = set(re.findall(r'data-label="Study"><a href="/study/(\w+)"', done))
             assert study_id == bookkeeping.study_of(node.books, study).id
-            assert re.search(r"p95 [\d.]+ m?i?n? ?s?; 1 studies in 24 h", done)
+            assert re.search(r"p95 [\d.]+ m?i?n? ?s?; 1 study in 24 h", done)
             assert (
                 "From the last slice to the last confirmation"
                 in browser.get(f"{address}/study/{study_id}", timeout=60).text
