@@ -14,7 +14,7 @@ ARG VARIANT=cpu
 RUN python -m venv .venv
 # A version with a local part (2.13.0+cpu) goes before that of PyPI, which would bring gigabytes of CUDA.
 RUN .venv/bin/pip install --no-cache-dir --constraint constraints.txt --extra-index-url https://download.pytorch.org/whl/${VARIANT} torch
-RUN .venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[postgresql,redis]'
+RUN .venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[postgresql,redis,oidc]'
 
 FROM python:3.11.13-slim-bookworm
 COPY --from=build /opt/perfusion-node/.venv /opt/perfusion-node/.venv

@@ -65,7 +65,7 @@ lint: .venv/.dev
 	touch $@
 
 .venv/.dev: .venv/.node
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[training,postgresql,redis,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[training,postgresql,redis,oidc,dev]'
 	rm -f $(SHADOWS:%=$(BIN)/%)
 	touch $@
 

@@ -9,6 +9,7 @@ from dataclasses import field, fields, is_dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -178,6 +179,32 @@ class Url:
     url: str = ""
 
 
+def _issuer(value: str) -> str:
+    url = urlsplit(value)
+    if value and not (url.hostname and (url.scheme == "https" or (url.scheme == "http" and url.hostname in LOOPBACK))):
+        raise ValueError(f"{value!r} is not the https address of an issuer")
+    return value
+
+
+@dataclass(frozen=True, config=FORBID)
+class Oidc:
+    """Where people log in by the hospital's provider of OpenID Connect; without an issuer they cannot.
+
+    viewer, operator, administrator: values of the claim `role_claim` that make somebody one.
+    """
+
+    issuer: Annotated[str, AfterValidator(_issuer)] = ""
+    client_id: str = ""
+    title: str = "the hospital's account"
+    scopes: tuple[str, ...] = ("openid", "profile")
+    name_claim: str = "preferred_username"
+    role_claim: str = "groups"
+    viewer: tuple[str, ...] = ()
+    operator: tuple[str, ...] = ()
+    administrator: tuple[str, ...] = ()
+    ca: str = ""
+
+
 @dataclass(frozen=True, config=FORBID)
 class Web:
     """The web service: DICOMweb and the administrator's page. public_url: its address as browsers see it."""
@@ -188,6 +215,7 @@ class Web:
     public_url: Annotated[str, Field(pattern=r"^(https?://[^/]+(/.*)?)?$")] = ""
     session_hours: Annotated[float, Field(gt=0, le=24)] = 12.0
     tls: WebTls = field(default_factory=WebTls)
+    oidc: Oidc = field(default_factory=Oidc)
 
     @property
     def is_secret(self) -> bool:
@@ -316,8 +344,11 @@ def parse(raw: Mapping[str, Any], name: str = "node.toml", folder: Path = Path()
     for keys in (listen, web):
         if isinstance(keys.get("tls"), Mapping):
             keys["tls"] = {k: str(folder / v) if v and isinstance(v, str) else v for k, v in keys["tls"].items()}
-    if alerts.get("ca") and isinstance(alerts["ca"], str):
-        alerts["ca"] = str(folder / alerts["ca"])
+    if isinstance(web.get("oidc"), Mapping):
+        web["oidc"] = dict(web["oidc"])
+    for keys in (alerts, web.get("oidc", {})):
+        if isinstance(keys, dict) and keys.get("ca") and isinstance(keys["ca"], str):
+            keys["ca"] = str(folder / keys["ca"])
     changed = {"node": node, "processing": processing, "listen": listen, "web": web, "alerts": alerts}
     try:
         settings = TypeAdapter(Settings).validate_python({**raw, **changed})
@@ -331,6 +362,7 @@ def parse(raw: Mapping[str, Any], name: str = "node.toml", folder: Path = Path()
             f"{name}: [web] host {settings.web.host} would send passwords and patients in clear text; set tls, or "
             "public_url to the https address of the proxy in front, or host to 127.0.0.1"
         )
+    _check_oidc(name, settings.web)
     for source in settings.source:
         if source.ae_title.startswith(RESERVED):
             raise ConfigError(
@@ -345,6 +377,20 @@ def parse(raw: Mapping[str, Any], name: str = "node.toml", folder: Path = Path()
         if "seg" not in destination.objects and {"sr", "sr-comprehensive"} & set(destination.objects):
             raise ConfigError(f'{name}: [destination.{number}] objects has a report of regions without them; add "seg"')
     return settings
+
+
+def _check_oidc(name: str, web: Web) -> None:
+    oidc = web.oidc
+    if not oidc.issuer:
+        return
+    if not oidc.client_id:
+        raise ConfigError(f"{name}: [web.oidc] needs the key 'client_id' too")
+    if not web.public_url:
+        raise ConfigError(f"{name}: [web.oidc] needs [web] public_url, where the provider sends people back to")
+    if "openid" not in oidc.scopes:
+        raise ConfigError(f'{name}: [web.oidc] scopes lacks "openid"')
+    if not (oidc.viewer or oidc.operator or oidc.administrator):
+        raise ConfigError(f"{name}: [web.oidc] lets nobody in; set viewer, operator or administrator to groups")
 
 
 def _check_alerts(name: str, alerts: Alerts) -> None:

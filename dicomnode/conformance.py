@@ -332,7 +332,8 @@ def _terminology() -> Iterator[str]:
     yield "Character sets: read are all that pydicom knows; written is Unicode, or that of the source"
     yield "(`character_set`)."
     yield ""
-    yield "Security: AE titles and addresses are checked; listener and web service offer TLS. Logs"
+    yield "Security: AE titles and addresses are checked; listener and web service offer TLS. People log in to the"
+    yield "pages by password or by OpenID Connect (`[web.oidc]`), whose tokens DICOMweb does not take. Logs"
     yield "hold no patient data. Audit messages have the form of PS3.15 A.5 and stand in a chain of hashes; they name"
     yield "studies by UID, without the Patient participant that A.5.3 asks for, and are not forwarded by syslog."
 

@@ -145,6 +145,25 @@ session_hours = 12.0
 # PEM files, relative to this one: certificate (with its chain) and key. Both empty is plain HTTP.
 tls = { certificate = "", key = "" }
 
+[web.oidc]
+# People may also log in by the hospital's provider of OpenID Connect (Entra ID, Keycloak, ADFS). issuer: its address,
+# just as it writes it itself; empty: they may not. client_id: what it calls us. It must know the address
+# PUBLIC_URL/login/oidc/return to come back to, so that public_url has to be set, too. The client secret is the
+# environment variable or systemd credential DICOMNODE_OIDC_SECRET. title: what the button says after "Log in with".
+issuer = ""
+client_id = ""
+title = "the hospital's account"
+scopes = ["openid", "profile"]
+# Claims of the ID token: what the account is called here, and by which groups (or one) somebody has a role. Dots lead
+# into a claim: "realm_access.roles". Who has none of the groups does not get in; of several roles the highest counts.
+name_claim = "preferred_username"
+role_claim = "groups"
+viewer = []
+operator = []
+administrator = []
+# PEM file, relative to this one, of who has signed the provider's certificate; empty: whom the system trusts.
+ca = ""
+
 [retention]
 # Days after which files of a study leave the disk: what was received, what was made of it, and what was set aside
 # unread. 0 keeps them for ever. What is undelivered, in use, still arriving or asked for by a request for storage

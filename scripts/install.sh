@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-DESTDIR=${DESTDIR:-} PYTHON=${PYTHON:-python3} EXTRAS=${EXTRAS:-postgresql,redis} PACKAGES=${PACKAGES:-install}
+DESTDIR=${DESTDIR:-} PYTHON=${PYTHON:-python3} EXTRAS=${EXTRAS:-postgresql,redis,oidc} PACKAGES=${PACKAGES:-install}
 HOME_DIR=/opt/perfusion-node STATE=/var/lib/dicomnode ETC=/etc/dicomnode UNITS=/etc/systemd/system ACCOUNT=dicomnode
 VENV=$DESTDIR$HOME_DIR/.venv
 

@@ -1,10 +1,10 @@
 """Alerts by webhook: a POST of JSON; any answer from 200 to 299 takes it."""
 
-import ssl
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPException
 from urllib.parse import urlsplit
 
 from dicomnode.config import Settings
+from dicomnode.https import connect
 from dicomnode.notify import secret
 
 PATIENCE = 20.0  # seconds
@@ -17,12 +17,7 @@ def send(settings: Settings, body: str) -> None:
     headers = {"Content-Type": "application/json"}
     if given := secret(AUTHORIZATION):
         headers["Authorization"] = given
-    host, context = url.hostname or "", ssl.create_default_context(cafile=settings.alerts.ca or None)
-    connection = (
-        HTTPSConnection(host, url.port, timeout=PATIENCE, context=context)
-        if url.scheme == "https"
-        else HTTPConnection(host, url.port, timeout=PATIENCE)
-    )
+    connection = connect(url, PATIENCE, settings.alerts.ca)
     try:
         connection.request("POST", f"{url.path or '/'}{f'?{url.query}' if url.query else ''}", body, headers)
         status = connection.getresponse().status

@@ -15,6 +15,7 @@ from dicomnode.bookkeeping.tables import Access, Account
 from dicomnode.roles import Role, lock_after
 
 SESSION, TOKEN, LINK = "session", "token", "link"
+PROVIDER = "[web.oidc]"  # who makes and changes accounts in its name
 IDLE = timedelta(minutes=30)  # a session that nobody uses ends
 TOUCH = timedelta(minutes=1)  # use is recorded no more often
 
@@ -47,11 +48,12 @@ def add_account(books: Books, name: str, role: Role, password_hash: str | None, 
 def change_account(
     books: Books, name: str, now: datetime, actor: str, *, role: Role | None = None, password_hash: str | None = None
 ) -> bool:
-    """Give an account another role or password, which ends its sessions; False where there is none."""
+    """Give an account another role or password, which ends its sessions; False where there is none of ours."""
     words = {"role": role, "password_hash": password_hash}
     values = {key: value for key, value in words.items() if value is not None}
     with writing(books) as session:
-        changed = update(Account).where(Account.name == name).values(**values, failures=0, locked_until=None)
+        mine = (Account.name == name, Account.subject.is_(None))
+        changed = update(Account).where(*mine).values(**values, failures=0, locked_until=None)
         if session.scalar(changed.returning(Account.name)) is None:
             return False
         session.execute(delete(Access).where(Access.account == name, Access.kind == SESSION))
@@ -111,6 +113,39 @@ def note_login(books: Books, name: str, address: str, now: datetime) -> None:
         session.execute(update(Account).where(Account.name == name).values(failures=0, locked_until=None))
         note(session, "account", name, now, None, "LOGIN", f"from {address}", name)
         append(session, audit.authenticated(name, audit.LOGIN, address), now)
+
+
+def admit(books: Books, subject: str, name: str, role: Role, address: str, now: datetime) -> str | None:
+    """Log in whom the provider vouches for; the account that is theirs. None where another account has that name.
+
+    Theirs is the one of this subject, by whatever name it was made; it is made where there is none, and has the role
+    that the provider says now: another than before ends the sessions of before.
+    """
+    with writing(books) as session:
+        theirs = session.execute(select(Account.name, Account.role).where(Account.subject == subject)).first()
+        if theirs is None:
+            values = {"role": role, "subject": subject, "failures": 0, "created_at": now}
+            if add(session, Account, Account.name, name=name, **values) is None:
+                return None
+            note(session, "account", name, now, None, "ADDED", f"as {role}, by the provider", PROVIDER)
+            _tell_change(session, name, f"added as {role}", PROVIDER, now)
+        elif theirs.role != role:
+            session.execute(update(Account).where(Account.subject == subject).values(role=role))
+            session.execute(delete(Access).where(Access.account == theirs.name, Access.kind == SESSION))
+            note(session, "account", theirs.name, now, None, "CHANGED", f"role {role}, by the provider", PROVIDER)
+            _tell_change(session, theirs.name, f"role {role}", PROVIDER, now)
+        known = theirs.name if theirs else name
+        note(session, "account", known, now, None, "LOGIN", f"from {address}, by the provider", known)
+        append(session, audit.authenticated(known, audit.LOGIN, address), now)
+        return str(known)
+
+
+def note_login_refused(books: Books, name: str, why: str, address: str, now: datetime) -> None:
+    """The provider, or what came in its name, did not let somebody in. name: whom it vouched for, or empty."""
+    known = name or "(unknown)"
+    with writing(books) as session:
+        note(session, "account", known, now, None, "LOGIN REFUSED", f"from {address}: {why}", known)
+        append(session, audit.authenticated(known, audit.LOGIN, address, Outcome.MINOR_FAILURE), now)
 
 
 def add_access(

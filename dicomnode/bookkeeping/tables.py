@@ -274,12 +274,16 @@ class Rendering(Base):
 
 
 class Account(Base):
-    """Who may use the web service, as what; without a password hash only by a token."""
+    """Who may use the web service, as what; without a password hash only by a token, or by the hospital's provider.
+
+    subject: the provider's lasting name of them; their role is what the provider says.
+    """
 
     __tablename__ = "account"
     name: Mapped[str] = mapped_column(primary_key=True)
     role: Mapped[Role]
     password_hash: Mapped[str | None]
+    subject: Mapped[str | None] = mapped_column(unique=True, index=True)
     failures: Mapped[int] = mapped_column(default=0)
     locked_until: Mapped[datetime | None]
     created_at: Mapped[datetime]

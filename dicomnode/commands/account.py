@@ -39,7 +39,7 @@ def list_(config_file: ConfigOption = None) -> None:
     now = datetime.now(UTC)
     for account, tokens in bookkeeping.accounts(books_of(config_file)):
         locked = ", locked" if account.locked_until and account.locked_until > now else ""
-        how = "password" if account.password_hash else "no password"
+        how = "by the provider" if account.subject else "password" if account.password_hash else "no password"
         typer.echo(f"{account.name:20s} {account.role:14s} {how}, {tokens} tokens{locked}")
 
 
@@ -74,8 +74,11 @@ def token(
 ) -> None:
     """Print a token for `Authorization: Bearer`; it is shown this once, and only its digest is kept."""
     books, now = books_of(config_file), datetime.now(UTC)
-    if bookkeeping.account(books, name) is None:
+    account = bookkeeping.account(books, name)
+    if account is None:
         _nobody(name)
+    if account.subject and not withdraw:
+        fail(f"{name} logs in by the hospital's provider; give the program an account of its own")
     if withdraw:
         typer.echo(f"{bookkeeping.end_tokens(books, name, now, audit.person())} tokens withdrawn")
         return
@@ -100,4 +103,4 @@ def _hash() -> str:
 
 
 def _nobody(name: str) -> NoReturn:
-    fail(f"there is no account {name}; `dicomnode account list` shows all")
+    fail(f"there is no account {name} of ours; `dicomnode account list` shows all")

@@ -23,6 +23,7 @@ CHECKS: dict[str, Check] = {
     "tls": network.certificates,
     "web port": network.web_port,
     "accounts": services.accounts,
+    "provider": services.provider,
     "services": services.alive,
     "destination": network.destinations,
     "mail": services.mail_server,

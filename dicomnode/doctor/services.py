@@ -1,14 +1,16 @@
-"""What the node leans on and consists of: books, broker, its own processes, accounts, the mail server of its alerts."""
+"""What the node leans on and consists of: books, broker, processes, accounts and who vouches for them, mail server."""
 
 import os
 from collections.abc import Iterator
 from datetime import datetime
+from importlib.util import find_spec
 
-from dicomnode import bookkeeping, tasks
+from dicomnode import bookkeeping, oidc, tasks
 from dicomnode.alerts import mail
 from dicomnode.bookkeeping import BooksAway, BooksOutdated
 from dicomnode.config import Settings
 from dicomnode.doctor.finding import Finding
+from dicomnode.notify import secret
 from dicomnode.pulse import lacking
 from dicomnode.roles import Role
 
@@ -57,6 +59,25 @@ def accounts(settings: Settings, _: datetime) -> Iterator[Finding]:
     administrators = [account.name for account, _ in found if account.role is Role.ADMINISTRATOR]
     remedy = "" if administrators else "run `dicomnode account add NAME --role administrator`"
     yield Finding("accounts", f"{len(found)}, administrators: {', '.join(administrators) or 'none'}", remedy)
+
+
+def provider(settings: Settings, _: datetime) -> Iterator[Finding]:
+    """The provider of [web.oidc] answers as the issuer it is set to be, and we have what it wants of us."""
+    setting = settings.web.oidc
+    if not (settings.web.enabled and setting.issuer):
+        return
+    if find_spec("jwt") is None:
+        yield Finding("provider", "PyJWT is not installed", "pip install 'perfusion-node[oidc]'")
+        return
+    if not secret(oidc.SECRET):
+        yield Finding("provider", "no client secret", f"set the environment variable or credential {oidc.SECRET}")
+        return
+    try:
+        oidc.discover(setting)
+    except oidc.Away as away:
+        yield Finding("provider", str(away), "mend issuer or ca in [web.oidc], or let this machine reach the provider")
+    else:
+        yield Finding("provider", f"{setting.issuer} answers")
 
 
 def alive(settings: Settings, now: datetime) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 import logging
 import time
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -11,6 +11,7 @@ from starlette.types import Message as ASGIMessage
 
 from dicomnode import __version__
 from dicomnode.bookkeeping import BooksAway
+from dicomnode.config import ConfigError
 from dicomnode.web import actions, health, login, metrics, people, pilo, qido, stow, views, wado
 from dicomnode.web.gate import NotLoggedIn
 from dicomnode.web.render import page
@@ -41,11 +42,22 @@ def make(site: Site) -> FastAPI:
     app.state.site = site
     for module in (stow, qido, wado, health, metrics, login, views, actions, people, pilo):
         app.include_router(module.router)
+    if site.settings.web.oidc.issuer:
+        app.include_router(_sso())
     app.add_middleware(Guard, secret=site.settings.web.is_secret)
     app.add_exception_handler(NotLoggedIn, _to_login)
     app.add_exception_handler(HTTPException, _say)
     app.add_exception_handler(BooksAway, _books_away)
     return app
+
+
+def _sso() -> APIRouter:
+    """Raises ConfigError where the extra is not installed."""
+    try:
+        from dicomnode.web import sso  # it needs what comes with the extra `oidc` only
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"[web.oidc] needs {error.name}: pip install 'perfusion-node[oidc]'") from error
+    return sso.router
 
 
 class Guard:

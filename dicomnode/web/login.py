@@ -1,6 +1,6 @@
 """Logging in and out. A session is a random secret in a cookie that scripts cannot read; the books hold its digest."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -21,9 +21,15 @@ WRONG = "Name and password do not fit, or the account is locked for a while."
 
 
 @router.get("/login", summary="The login page")
-def login_page(request: Request) -> HTMLResponse:
-    """Ask for name and password."""
-    return page(request, "login.html", None, wrong="")
+def login_page(request: Request, site: Here) -> HTMLResponse:
+    """Ask for name and password, or lead to the hospital's provider."""
+    return ask(request, site)
+
+
+def ask(request: Request, site: Site, status: int = 200, wrong: str = "") -> HTMLResponse:
+    """The login page. wrong: why somebody sees it again."""
+    oidc = site.settings.web.oidc
+    return page(request, "login.html", None, status, wrong=wrong, provider=oidc.title if oidc.issuer else "")
 
 
 @router.post("/login", summary="Log in")
@@ -33,17 +39,9 @@ async def login(request: Request, site: Here) -> Response:
     form = await form_of(request)
     secret = await run_in_threadpool(_begin, site, form.get("name", ""), form.get("password", ""), address_of(request))
     if secret is None:
-        return page(request, "login.html", None, 401, wrong=WRONG)
+        return ask(request, site, 401, WRONG)
     answer = RedirectResponse("/", 303)
-    hours = site.settings.web.session_hours
-    answer.set_cookie(
-        COOKIE,
-        secret,
-        max_age=int(hours * 3600),
-        httponly=True,
-        samesite="strict",
-        secure=site.settings.web.is_secret,
-    )
+    keep(answer, site, secret)
     return answer
 
 
@@ -52,10 +50,22 @@ def _begin(site: Site, name: str, password: str, address: str) -> str | None:
     who = log_in(site.books, name, password, address, now)
     if who is None or Right.READ not in MAY[who.role]:
         return None
+    return begin_session(site, who.name, now)
+
+
+def begin_session(site: Site, name: str, now: datetime) -> str:
+    """A session of this account; its secret."""
     secret, until = passwords.new_secret(), now + timedelta(hours=site.settings.web.session_hours)
     digest, csrf = passwords.digest(secret), passwords.new_secret()
-    bookkeeping.add_access(site.books, digest, who.name, bookkeeping.SESSION, csrf, until, now, who.name)
+    bookkeeping.add_access(site.books, digest, name, bookkeeping.SESSION, csrf, until, now, name)
     return secret
+
+
+def keep(answer: Response, site: Site, secret: str) -> None:
+    """Let the browser keep a session's secret, where scripts and other sites do not get it."""
+    web = site.settings.web
+    lasts = int(web.session_hours * 3600)
+    answer.set_cookie(COOKIE, secret, lasts, httponly=True, samesite="strict", secure=web.is_secret)
 
 
 @router.post("/logout", summary="Log out")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dicomnode import bookkeeping, config, timekeeping
+from dicomnode import bookkeeping, config, oidc, timekeeping
 from dicomnode.config import Settings
 from dicomnode.demo import free_port
 from dicomnode.doctor import CHECKS, examine, machine
@@ -26,6 +26,7 @@ from tests.dicomnode.web.place import HASH, serving
 from tests.listeners import Mailbox
 from tests.pacs import Pacs
 
+PROVIDER = {"issuer": "https://login.hospital.test", "client_id": "node", "viewer": ["radiology"]}
 SOURCE = {"ae_title": "CT1", "addresses": ["192.0.2.10"]}
 Raw = dict[str, Any]
 Breaks = Callable[[Raw, Path, pytest.MonkeyPatch], AbstractContextManager[None] | None]
@@ -192,6 +193,15 @@ def web_pacs_away(raw: Raw, *_: object) -> None:
     raw["destination"] = [{"name": "pacs", "stow_url": "http://127.0.0.1:1/dicom-web"}]
 
 
+def provider_away(raw: Raw, _: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(oidc.SECRET, "secretword")
+    raw["web"] |= {"public_url": "http://127.0.0.1:1", "oidc": {**PROVIDER, "issuer": "http://127.0.0.1:1"}}
+
+
+def no_client_secret(raw: Raw, *_: object) -> None:
+    raw["web"] |= {"public_url": "http://127.0.0.1:1", "oidc": PROVIDER}
+
+
 def mail_away(raw: Raw, *_: object) -> None:
     raw["alerts"]["smtp_port"] = 1
 
@@ -220,6 +230,8 @@ BROKEN: tuple[tuple[str, Breaks, str, str], ...] = (
     ("tls", certificate_ends, "(9 days)", "restart the listener"),
     ("tls", certificate_gone, "cannot be used", "mend the paths in [web] tls"),
     ("accounts", no_administrator, "administrators: none", "account add NAME --role administrator"),
+    ("provider", provider_away, "refused", "[web.oidc]"),
+    ("provider", no_client_secret, "no client secret", "DICOMNODE_OIDC_SECRET"),
     ("services", sweep_silent, "sweep is silent; no sweep", "dicomnode up"),
     ("services", no_worker, "no worker computes; no worker sends", "dicomnode up"),
     ("destination", no_destination, "none", "add a [[destination]]"),
