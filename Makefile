@@ -59,13 +59,13 @@ lint: .venv/.dev
 
 # torch first and alone: its version is exact, and a looser request would bring gigabytes of CUDA.
 .venv/.node: .venv/.python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable .
 	rm -f $(SHADOWS:%=$(BIN)/%)
 	touch $@
 
 .venv/.dev: .venv/.node
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[training,postgresql,redis,oidc,dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[training,postgresql,redis,oidc,dev]'
 	rm -f $(SHADOWS:%=$(BIN)/%)
 	touch $@
 

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -49,11 +50,12 @@ class Worker:
     study: Study | None = None
     until: int = 0
     dies: bool = False
+    channel: Any = None
     in_a_row: int = 0  # strokes taken since routine work last was waiting
 
     def __post_init__(self) -> None:
-        channel = self.connection.channel()
-        consumer = Consumer(channel, [tasks.app.amqp.queues[q] for q in WORKERS[self.name]], prefetch_count=1)
+        self.channel = self.connection.channel()
+        consumer = Consumer(self.channel, [tasks.app.amqp.queues[q] for q in WORKERS[self.name]], prefetch_count=1)
         consumer.register_callback(self._take)
         consumer.consume()
 
@@ -62,10 +64,12 @@ class Worker:
         message.ack()
 
     def next_message(self) -> str | None:
-        try:
-            self.connection.drain_events(timeout=0.001)
-        except TimeoutError:
-            return None
+        while not self.handed:
+            try:
+                self.connection.drain_events(timeout=0.001)
+            except TimeoutError:  # on a busy machine also where messages wait
+                if not any(self.channel._size(tasks.app.amqp.queues[name].name) for name in WORKERS[self.name]):
+                    return None
         return self.handed.pop()
 
 

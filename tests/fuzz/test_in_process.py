@@ -112,12 +112,12 @@ class Line:
         self.content, self.at, self.said = content, 0, []
         self.socket = SimpleNamespace(sendall=self.said.append)
 
-    def fill(self, view: memoryview) -> None:
-        piece = self.content[self.at : self.at + len(view)]
+    def take(self, count: int) -> memoryview:
+        piece = self.content[self.at : self.at + count]
         self.at += len(piece)
-        view[: len(piece)] = piece
-        if len(piece) < len(view):
+        if len(piece) < count:
             raise ConnectionResetError("the peer closed the connection")
+        return memoryview(piece)
 
 
 def association(line: Line) -> SimpleNamespace:

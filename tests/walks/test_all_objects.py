@@ -113,6 +113,7 @@ def of_class(instances: dict[str, Dataset], uid: str) -> list[Dataset]:
     return [ds for ds in instances.values() if ds.SOPClassUID == uid]
 
 
+@pytest.mark.slow  # two minutes; tests/dicomnode/writer and tests/viewers look at each object
 def test_every_object_comes_back_from_both_archives_as_it_was_written(walk: Walk, tmp_path: Path):
     paths = sorted(data(HEAD).glob("*.dcm"))
     for path in paths[:-1]:
@@ -137,6 +138,7 @@ def test_every_object_comes_back_from_both_archives_as_it_was_written(walk: Walk
         assert of_class(back, SegmentationStorage)
 
 
+@pytest.mark.slow  # as above; tests/dicomnode/test_resend.py resends
 def test_resend_brings_the_same_bytes(walk: Walk):
     before = [(uploads(archive), stored(archive)) for archive in walk.archives]
     said = dicomnode("resend", walk.study, cwd=walk.node.folder).stdout

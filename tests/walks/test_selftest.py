@@ -4,12 +4,15 @@ import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from dicomnode import bookkeeping
 from inference import weights
 from tests.pacs import Pacs
 from tests.walks.node import Node, dicomnode
 
 
+@pytest.mark.slow  # a minute; test_orthanc.py walks the node, tests/dicomnode/selftest judges
 def test_a_virtual_patient_walks_through_the_running_node_and_nobody_else_sees_it(tmp_path: Path):
     with Pacs(ae_title="PACS").running() as pacs:
         destination = f"PACS@127.0.0.1:{pacs.port}"

@@ -97,7 +97,7 @@ def in_browser(page: Page, job: Job, loop: Loop, ratio: float) -> np.ndarray:
     return values
 
 
-@pytest.mark.parametrize("ratio", [0.0, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("ratio", [0.3, 0.5, *(pytest.param(end, marks=pytest.mark.slow) for end in (0.0, 1.0))])
 def test_the_numbers_are_those_of_the_generator(house: House, page: Page, ratio):
     """Against torch in single precision, smoothing included, in every voxel of every map."""
     place, job = house.place, house.patient

@@ -47,7 +47,7 @@ def store(address: str, token: str, parts: list[bytes]) -> requests.Response:
     return requests.post(f"{address}/dicom-web/studies", data=body, headers=headers, timeout=120)
 
 
-@pytest.mark.parametrize("point", ["receive.renamed", "receive.noted"])
+@pytest.mark.parametrize("point", ["receive.noted", pytest.param("receive.renamed", marks=pytest.mark.slow)])
 def test_a_crash_in_the_middle_of_a_request_loses_nothing_and_leaves_nothing_half(tmp_path: Path, point: str):
     node = Node.init(tmp_path / "node", "--source", "CT1@127.0.0.1").with_web(enabled=False)
     dicomnode("account", "add", "CT1", "--role", "sender", "--token-only", cwd=node.folder)

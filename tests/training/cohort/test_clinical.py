@@ -136,6 +136,7 @@ def elsewhere(path: Path) -> None:
     ds.save_as(path)
 
 
+@pytest.mark.slow  # half a minute
 def test_two_virtual_studies_become_a_cohort_that_training_reads(severe, normal, tmp_path: Path, monkeypatch):
     """Captures of one console with its perfusion scan, and parametric maps of another with the head CT alone.
 

@@ -53,7 +53,7 @@ def apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.linalg.norm(first - second, axis=1)
 
 
-@pytest.mark.parametrize("name", list(MOVES))
+@pytest.mark.parametrize("name", ["severe", *(pytest.param(n, marks=pytest.mark.slow) for n in MOVES if n != "severe")])
 def test_target_registration_error_is_below_1_5_mm(name: str, request: pytest.FixtureRequest):
     """A tilted head CT of 5 mm slices, moved, on straight slices of 8 mm with other noise; every point of the brain."""
     patient: Patient = request.getfixturevalue(name)
