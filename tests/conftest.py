@@ -16,14 +16,13 @@ import psycopg
 import pytest
 from kombu import Connection
 from kombu.exceptions import KombuError
-from sqlalchemy import NullPool, Pool, create_engine, event, text
+from sqlalchemy import Pool, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 from dicomnode import bookkeeping, config
 from dicomnode.bookkeeping import Books
-from dicomnode.bookkeeping.tables import AuditHead, Base
 from dicomnode.config import Settings
 from dicomnode.spool import Spool
 from dicomnode.tasks import QUEUES
@@ -109,36 +108,11 @@ def migrated_sqlite(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def migrated_postgresql(_: Path) -> Iterator[str]:
-    """One database for all tests of this process, emptied for each: to make and to drop one takes a second."""
-    name = f"perfusion_books_{os.getpid()}"
-    url = POSTGRESQL.rsplit("/", 1)[0] + f"/{name}"
-    server = create_engine(POSTGRESQL, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    try:
-        with server.connect() as connection:
-            here = {"name": name}
-            if connection.scalar(text("SELECT 1 FROM pg_database WHERE datname = :name"), here) is None:
-                connection.execute(text(f"CREATE DATABASE {name}"))
-                bookkeeping.migrate(url)
-                atexit.register(_drop, name)
-            left = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
-            connection.execute(text(left), here)
-    except OperationalError as error:
-        missing(f"no PostgreSQL at {POSTGRESQL}: {error.orig}")
-    head = Base.metadata.tables[AuditHead.__tablename__]  # the only row that a migration writes
-    tables = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables if table is not head)
-    with create_engine(url, poolclass=NullPool).begin() as connection:
-        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
-        connection.execute(head.delete())
-        connection.execute(head.insert().values(id=1, events=0, hash="0" * 64))
-    yield url
-    while _opened:
-        _opened.pop().close()
-
-
-def _drop(name: str) -> None:
-    with create_engine(POSTGRESQL, isolation_level="AUTOCOMMIT", poolclass=NullPool).connect() as connection:
-        connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+def migrated_postgresql(folder: Path) -> Iterator[str]:
+    """What `bookkeeping.migrate` makes."""
+    with postgresql(folder) as url:
+        bookkeeping.migrate(url)
+        yield url
 
 
 @contextmanager
