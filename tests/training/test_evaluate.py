@@ -22,6 +22,8 @@ from training.data import CohortError
 from training.evaluate import EvaluationError, Request
 from training.summary import Row
 
+pytestmark = pytest.mark.slow  # a minute of maps
+
 TEST, VALIDATION = 2_000_000, 1_000_000
 FACTS = {  # by class; a second stroke of a class comes late
     "none": {"kind": "lacunes", "onset_h": None, "vessel": None, "lacunes": 3},

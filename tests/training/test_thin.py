@@ -24,6 +24,8 @@ from training.simulate import dicom_out
 from training.simulate.vendors import VENDORS
 from training.thin import Case, Maps, Request
 
+pytestmark = pytest.mark.slow  # half a minute of maps
+
 CASES = [
     pytest.param(position, tilt, head_to_foot, id=f"{position}-{tilt:g}-{'down' if head_to_foot else 'up'}")
     for position in phantom.POSITIONS

@@ -15,6 +15,8 @@ from inference.maps import KINDS
 from tests import phantom
 from tests.walks.node import dicomnode
 
+pytestmark = pytest.mark.slow  # a minute and a half; test_orthanc.py walks the same way
+
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory) -> tuple[Path, str]:
